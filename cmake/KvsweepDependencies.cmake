@@ -1,0 +1,49 @@
+# Third-party packages as two interface targets: kvsweep_deps_plain (no torch) and kvsweep_deps_torch.
+find_package(fmt REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(OpenSSL REQUIRED COMPONENTS Crypto)
+find_package(Threads REQUIRED)
+find_package(PkgConfig REQUIRED)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+
+add_library(kvsweep_deps_plain INTERFACE)
+target_link_libraries(kvsweep_deps_plain INTERFACE fmt::fmt nlohmann_json::nlohmann_json OpenSSL::Crypto
+  Threads::Threads PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE CLI11::CLI11)
+if(TARGET yaml-cpp::yaml-cpp)
+  target_link_libraries(kvsweep_deps_plain INTERFACE yaml-cpp::yaml-cpp)
+else()  # Debian 12 names the target without a namespace
+  target_link_libraries(kvsweep_deps_plain INTERFACE yaml-cpp)
+endif()
+
+if(NOT KVSWEEP_TORCH)
+  return()
+endif()
+
+if(NOT KVSWEEP_TORCH_DIR)
+  file(GLOB candidates ${CMAKE_CURRENT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch)
+  list(LENGTH candidates count)
+  if(NOT count EQUAL 1)
+    message(FATAL_ERROR "no torch package in ${CMAKE_CURRENT_SOURCE_DIR}/.venv: run scripts/bootstrap.sh, "
+                        "or set KVSWEEP_TORCH_DIR, or build without it (-DKVSWEEP_TORCH=OFF)")
+  endif()
+  set(KVSWEEP_TORCH_DIR ${candidates} CACHE PATH "" FORCE)
+endif()
+if(NOT EXISTS ${KVSWEEP_TORCH_DIR}/lib/libtorch_cpu.so)
+  message(FATAL_ERROR "KVSWEEP_TORCH_DIR=${KVSWEEP_TORCH_DIR} has no lib/libtorch_cpu.so")
+endif()
+# Linked by file, not through find_package(Torch): that one asks for a CUDA toolkit whenever the wheel has CUDA.
+add_library(kvsweep_deps_torch INTERFACE)
+target_include_directories(kvsweep_deps_torch SYSTEM INTERFACE ${KVSWEEP_TORCH_DIR}/include)
+target_link_directories(kvsweep_deps_torch INTERFACE ${KVSWEEP_TORCH_DIR}/lib)
+target_link_options(kvsweep_deps_torch INTERFACE "LINKER:-rpath,${KVSWEEP_TORCH_DIR}/lib" "LINKER:--no-as-needed"
+  "LINKER:--allow-shlib-undefined")
+target_link_libraries(kvsweep_deps_torch INTERFACE torch_cpu c10)
+if(KVSWEEP_CUDA)
+  enable_language(CUDA)
+  find_package(CUDAToolkit REQUIRED)
+  target_compile_definitions(kvsweep_deps_torch INTERFACE KVSWEEP_CUDA=1)
+  target_link_libraries(kvsweep_deps_torch INTERFACE torch_cuda c10_cuda CUDA::cudart)
+endif()

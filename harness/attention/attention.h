@@ -1,0 +1,22 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "harness/core/kv_cache.h"
+
+namespace kvsweep {
+
+struct AttentionResult {
+  at::Tensor output;             // [T, Hq, D], dtype of q
+  int64_t compressed_reads = 0;  // (query, token) pairs where the token's key or value was read from a lossy codec
+};
+
+// Causal attention of T queries over a view: query i sits at absolute position `position + i` and sees every token of
+// the view at or before it. Every run is decoded to float32, scores, softmax and sums are float32: the oracle that
+// fused kernels are compared with.
+//   q [Hq, T, D] after RoPE; Hq a multiple of the view's H. Scores are scaled by 1/sqrt(D).
+AttentionResult attend_reference(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope);
+
+}  // namespace kvsweep

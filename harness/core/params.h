@@ -1,0 +1,77 @@
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace kvsweep {
+
+// One scalar as it stood in the YAML, with its place.
+struct ParamValue {
+  std::string text;
+  int line = 0;  // 1-based; 0: not from a file
+};
+
+// What a plug-in said of one of its parameters: enough to print a help line.
+struct ParamDeclaration {
+  std::string name;
+  std::string type;           // "integer", "number", "flag", "choice", "text"
+  std::string default_value;  // as it would be written in YAML; "" and required: no default
+  std::string allowed;        // "[1, 8]", "token|channel", ""
+  std::string help;
+  bool required = false;
+};
+
+// The keys of one plug-in's entry in a sweep: typed, with default and range, each declared where it is read. A plug-in
+// reads all of its parameters in its factory, then calls finish(). The same declarations validate the YAML, fill the
+// record with resolved values and print `kvsweep list`.
+//
+// Errors: ConfigError "<file>:<line>: <plug-in>.<key> = <value>: <what is allowed>".
+class Params {
+ public:
+  // owner: "uniform", for messages. file: the YAML file, for messages.
+  Params(std::string owner, std::string file, std::map<std::string, ParamValue> values);
+
+  // A Params that has no values and never throws: a factory run on it leaves its declarations behind. Required
+  // parameters read as a value inside their range.
+  static Params describe(std::string owner);
+  bool describing() const { return describing_; }
+
+  int64_t integer(const std::string& key, std::optional<int64_t> fallback, int64_t low, int64_t high,
+                  const std::string& help);
+  double number(const std::string& key, std::optional<double> fallback, double low, double high,
+                const std::string& help);
+  bool flag(const std::string& key, std::optional<bool> fallback, const std::string& help);
+  std::string choice(const std::string& key, std::optional<std::string> fallback,
+                     const std::vector<std::string>& allowed, const std::string& help);
+  std::string text(const std::string& key, std::optional<std::string> fallback, const std::string& help);
+
+  // A rule between parameters is broken: throws a ConfigError at the line of `key`.
+  [[noreturn]] void reject(const std::string& key, const std::string& why) const;
+
+  // Keys that nobody read are errors that name the nearest declared key.
+  void finish() const;
+
+  // Every declared parameter with the value that holds, in order of declaration.
+  const std::vector<std::pair<std::string, std::string>>& resolved() const { return resolved_; }
+  const std::vector<ParamDeclaration>& declarations() const { return declarations_; }
+  const std::string& owner() const { return owner_; }
+
+ private:
+  const ParamValue* take(ParamDeclaration declaration);
+  void resolve(const std::string& key, std::string text) { resolved_.emplace_back(key, std::move(text)); }
+  std::string place(const std::string& key) const;
+
+  std::string owner_;
+  std::string file_;
+  std::map<std::string, ParamValue> values_;
+  bool describing_ = false;
+  std::vector<ParamDeclaration> declarations_;
+  std::vector<std::pair<std::string, std::string>> resolved_;
+};
+
+}  // namespace kvsweep

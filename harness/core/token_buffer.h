@@ -1,0 +1,29 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace kvsweep {
+
+// Rows along dimension 1 of a tensor [H, rows, ...] that grow at the end and may leave at the front. Storage grows by
+// doubling, or once to the hint; a token appended costs its own bytes (`cat` would copy everything every time).
+class TokenBuffer {
+ public:
+  // prototype: [H, 0, ...], says shape, dtype and device. capacity_rows: rows to reserve at the first append.
+  TokenBuffer(const at::Tensor& prototype, int64_t capacity_rows);
+
+  void append(const at::Tensor& rows);  // [H, n, ...]; copied
+  void drop_front(int64_t rows);        // moves nothing until room is needed
+  at::Tensor rows() const;              // [H, size(), ...], a view: valid until the next append
+  int64_t size() const { return end_ - begin_; }
+  TokenBuffer clone() const;  // deep
+
+ private:
+  void make_room(int64_t rows);
+
+  at::Tensor storage_;  // [H, capacity, ...]
+  int64_t begin_ = 0, end_ = 0;
+};
+
+}  // namespace kvsweep

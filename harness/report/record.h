@@ -1,0 +1,132 @@
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace kvsweep {
+
+using Fields = std::vector<std::pair<std::string, std::string>>;  // resolved parameters, in order of declaration
+
+// One point of a sweep, resolved: what was asked for. Its id is the first 16 hex digits of the SHA-256 of its canonical
+// JSON, so equal points have equal ids on every machine.
+struct Point {
+  std::string model;  // name from the model's YAML, or the file's stem
+  std::string task;
+  int task_version = 1;
+  Fields task_params;
+  int64_t tokens = 0;  // the task's length axis
+  std::string scheme;
+  Fields scheme_params;
+  std::string view;  // "exact", "chunked:128"
+  uint64_t seed = 0;
+
+  std::string canonical_json() const;
+  std::string id() const;
+  // "needle tokens=1024 | uniform k_bits=4 v_bits=2 | exact": parameters as given, for people.
+  std::string label() const;
+};
+
+// Bytes of one cache at the end of a sample.
+struct CacheBytes {
+  std::map<std::string, int64_t> by_role;  // live bytes; names of kByteRoleNames, zeros left out
+  int64_t live = 0, reserved = 0, shared = 0;
+  int64_t tokens = 0;  // tokens appended
+  int64_t values = 0;  // 2 * L * H * D * tokens: the denominator of effective bits
+};
+
+// Where the time of one sample went. Only `decode_ms_per_token` is of this scheme alone; prefill is shared by all
+// schemes of the sample.
+struct SampleTime {
+  double prefill_ms = 0;
+  double compress_ms = 0;                     // append of the context, all layers
+  double attend_ms = 0;                       // append + read + attention of query and answer
+  std::optional<double> decode_ms_per_token;  // batch 1, this scheme alone, on a clone; first sample of a point only
+};
+
+// One sample of one point: a line of samples.jsonl.
+struct SampleRecord {
+  std::string point_id;
+  std::string sample_id;
+  int64_t index = 0;        // position in the task's order
+  std::string prompt_hash;  // SHA-256 of context and query ids
+  int64_t context_tokens = 0, query_tokens = 0;
+  std::map<std::string, std::string> tags;
+  std::string output;  // generated text (valid UTF-8)
+  std::vector<int32_t> output_tokens;
+  std::map<std::string, double> scores;  // the task's metrics
+  // Against the full-precision row of the same batch, over positions where both have read the same tokens.
+  std::vector<float> kl;          // per position, nats
+  int64_t top1_flips = 0;         // positions whose most likely token differs
+  int64_t first_divergence = -1;  // generated token index, -1: none
+  int64_t compressed_reads = 0;   // per layer: (query, token) pairs read from a lossy codec
+  CacheBytes bytes;
+  SampleTime time;
+};
+
+struct Summary {
+  double mean = 0;
+  double standard_error = 0;  // of the mean; 0 for one sample
+  int64_t n = 0;
+};
+
+// Paired difference to the full-precision row on the same samples.
+struct Paired {
+  std::string versus = "full";
+  std::string metric;
+  double delta = 0, standard_error = 0;
+  int64_t lost = 0, gained = 0;  // samples whose 0/1 score went down, up; 0 for graded metrics
+};
+
+struct Provenance {
+  std::string version, commit;
+  bool dirty = false;
+  std::string torch, device, dtype, host, cpu, started_at;  // started_at: ISO 8601, UTC
+  int threads = 0;
+  std::string weights_sha256, data_sha256, command;
+};
+
+// One line of records.jsonl: everything needed to redraw any table.
+struct Record {
+  int schema = 1;
+  std::string id;
+  std::string status;  // "ok", "not_engaged" (no scored token read a compressed entry), "failed"
+  std::string error;   // first line, when failed
+  Point point;
+  int64_t n = 0;
+  std::map<std::string, Summary> metrics;  // the task's metrics and "exp_<name>" aggregates are derived by tables
+  std::string primary_metric;              // the one that tables show
+  std::string primary_shown_as;            // "perplexity"
+  bool primary_exponential = false;        // shown as exp(mean)
+  Summary kl;                              // mean over samples of the mean over positions
+  double kl_p99 = 0, kl_max = 0;           // over positions of all samples
+  Summary top1_flips;                      // share of positions
+  std::optional<Paired> paired;
+  double nominal_k_bits = 16, nominal_v_bits = 16;
+  double effective_bits = 16;              // 8 * live bytes / values, mean over samples
+  double bytes_per_token = 0;              // live / tokens, mean over samples
+  CacheBytes bytes;                        // of the longest sample
+  int64_t compressed_reads = 0;            // sum over samples
+  double prefill_ms = 0, compress_ms = 0;  // means over samples
+  std::optional<double> decode_ms_per_token;
+  std::string path = "reference";  // which attention was timed
+  std::vector<std::string> warnings;
+  Provenance env;
+};
+
+// JSON lines, without the newline. Doubles keep every digit; keys are in a fixed order.
+std::string to_json_line(const Record& record);
+std::string to_json_line(const SampleRecord& sample);
+// Throws DataError "<place>: ..." on a line that is not a whole record of this schema.
+Record record_from_json(const std::string& line, const std::string& place);
+SampleRecord sample_from_json(const std::string& line, const std::string& place);
+
+// The record of a point from all of its samples and the full-precision row's samples (same order; may be the same).
+// Fills n, metrics, kl, top1_flips, paired, bytes, compressed_reads, time, status ("ok" or "not_engaged").
+void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,
+               bool lossless);
+
+}  // namespace kvsweep

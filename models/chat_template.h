@@ -1,0 +1,34 @@
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace kvsweep {
+
+struct ChatMessage {
+  std::string role;  // system, user, assistant
+  std::string content;
+};
+
+// The chat formats of the Llama family, recognised from the Jinja source in the model's files. The text has special
+// tokens written out: encode it with parse_special.
+class ChatTemplate {
+ public:
+  // Throws nothing for an unknown template: render() does, naming the file and what is known.
+  // source: the Jinja text. place: file, for messages.
+  ChatTemplate(std::string source, std::string place);
+
+  bool known() const { return family_ != Family::kUnknown; }
+  std::string name() const;  // "chatml", "smollm2", "llama-2", "llama-3", "zephyr", "unknown"
+  // add_generation_prompt: ends with the opening of the assistant's turn. bos, eos: special tokens as text, where the
+  // format writes them. Throws ConfigError for an unknown template or a role the format does not have.
+  std::string render(const std::vector<ChatMessage>& messages, bool add_generation_prompt, const std::string& bos,
+                     const std::string& eos) const;
+
+ private:
+  enum class Family { kUnknown, kChatMl, kSmolLm2, kLlama2, kLlama3, kZephyr };
+  Family family_ = Family::kUnknown;
+  std::string place_;
+};
+
+}  // namespace kvsweep

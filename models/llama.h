@@ -1,0 +1,91 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "harness/core/kv_cache.h"
+#include "harness/core/rope.h"
+#include "models/llama_config.h"
+
+namespace kvsweep {
+
+// Where weights come from: a GGUF file or a Hugging Face directory, under the names of the latter
+// ("model.layers.0.self_attn.q_proj.weight"), half-split row order.
+class WeightSource {
+ public:
+  virtual ~WeightSource() = default;
+  virtual bool has(const std::string& name) const = 0;
+  // Shape of a tensor, row-major. Throws DataError for a missing one.
+  virtual std::vector<int64_t> shape(const std::string& name) const = 0;
+  // Writes the tensor as float32 to `out` (room for the product of shape()).
+  virtual void read(const std::string& name, float* out) const = 0;
+  // File, for messages.
+  virtual std::string place(const std::string& name) const = 0;
+};
+
+struct ModelOptions {
+  at::Device device = at::kCPU;
+  at::ScalarType dtype = at::kFloat;
+};
+
+// Called once a layer, in order, with the keys (before RoPE) and values of all tokens of a prefill.
+using PrefillSink = std::function<void(int64_t layer, const KvSlab& slab)>;
+
+// One sequence's part of a batched step.
+struct Row {
+  KvCache* cache = nullptr;
+  std::vector<int32_t> tokens;  // at positions position, position + 1, ...
+  int64_t position = 0;         // tokens that the cache holds already
+  // How many of `tokens` are appended before the queries of that slab read the cache; sums to tokens.size(). {1, 1,
+  // ...} is token-by-token decoding; larger slabs are equal to it where the scheme's compressed_from says so.
+  std::vector<int64_t> slabs;
+  int64_t compressed_reads = 0;  // out: summed over layers
+  double attend_ms = 0;          // out: append + read + attention of this row, all layers
+};
+
+// A decoder of the Llama family: weights and rope; knows no scheme. Computes in `dtype` (norms, rope, softmax in
+// float32).
+class Llama {
+ public:
+  // Throws DataError that names file, tensor, what came and what is needed.
+  Llama(LlamaConfig config, const WeightSource& weights, ModelOptions options);
+  ~Llama();
+  Llama(Llama&&) noexcept;
+
+  const LlamaConfig& config() const { return config_; }
+  const Rope& rope() const { return *rope_; }
+  ModelOptions options() const { return options_; }
+  int64_t weight_bytes() const;
+  // Tensors that hold NaN or infinity, "model.layers.3.mlp.up_proj.weight: 2 values"; a warning in records.
+  const std::vector<std::string>& weight_warnings() const { return warnings_; }
+  // CacheContext of this model for sequences of about `expected_tokens`.
+  CacheContext cache_context(int64_t expected_tokens) const;
+
+  // Full-precision forward pass over one sequence from position 0 -> hidden states after the final norm of the last
+  // `last_hidden` tokens, [last_hidden, hidden].
+  at::Tensor prefill(std::span<const int32_t> tokens, const PrefillSink& sink, int64_t last_hidden) const;
+
+  // One batched pass over all rows: one GEMM a layer over every token of every row, attention row by row over its cache
+  // -> hidden states after the final norm, [sum of tokens, hidden], rows in order.
+  at::Tensor step(std::span<Row> rows) const;
+
+  // Logits of hidden states [n, hidden] -> [n, vocab] float32. The caller chooses n: nothing here is a whole context.
+  at::Tensor logits(const at::Tensor& hidden) const;
+
+ private:
+  struct Layer;
+  LlamaConfig config_;
+  ModelOptions options_;
+  std::unique_ptr<Rope> rope_;
+  std::vector<Layer> layers_;
+  at::Tensor embedding_, head_, final_norm_;
+  std::vector<std::string> warnings_;
+};
+
+}  // namespace kvsweep
