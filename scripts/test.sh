@@ -26,6 +26,7 @@ printf 'test.sh: configured and built in %d s\n' $((SECONDS - start))
 start=$SECONDS
 results=build/$preset/test_results.xml
 status=0
+rm -f "$results"
 ctest --test-dir "build/$preset" --label-exclude "$excluded" --no-tests=error --output-on-failure \
   --output-junit "$PWD/$results" --parallel "$(nproc)" || status=$?
 printf '\ntest.sh: tests ran for %d s\n' $((SECONDS - start))

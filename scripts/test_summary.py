@@ -11,7 +11,7 @@ def skip_reason(output):
     """Catch2 writes the message of SKIP() below a line that ends with `SKIPPED:`; scripts write one line."""
     match = re.search(r"SKIPPED:\s*\n(?:explicitly with messages?:\n)?\s*(.+)", output)
     lines = [line.strip() for line in output.splitlines() if line.strip()]
-    return match[1].strip() if match else (lines[-1] if lines else "no reason given")
+    return match[1].strip() if match else (lines[-1].removeprefix("skipped: ") if lines else "no reason given")
 
 
 def main():
