@@ -104,7 +104,7 @@ std::vector<Engine::Lane> Engine::make_lanes(const Sample& sample, const std::ve
 void Engine::feed_context(const Sample& sample, const View& view, std::vector<Lane>& lanes) const {
   const auto count = static_cast<int64_t>(sample.context.size());
   Stopwatch total(llama_.options().device);
-  if (view.kind == View::Kind::kExact && count > 0) {
+  if (view.chunk_tokens == 0 && count > 0) {
     Stopwatch watch(llama_.options().device);
     const PrefillSink sink = [&](int64_t layer, const KvSlab& slab) {
       check_interrupt();
@@ -117,7 +117,7 @@ void Engine::feed_context(const Sample& sample, const View& view, std::vector<La
     llama_.prefill(sample.context, sink, 0);
     for (Lane& lane : lanes) lane.tokens = count;
   }
-  if (view.kind == View::Kind::kChunked) {
+  if (view.chunk_tokens > 0) {
     std::vector<Lane*> rows;
     for (Lane& lane : lanes) rows.push_back(&lane);
     for (int64_t begin = 0; begin < count; begin += view.chunk_tokens) {
@@ -143,7 +143,7 @@ at::Tensor Engine::feed_query(const Sample& sample, const View& view, std::vecto
   std::vector<std::vector<int64_t>> slabs;
   for (Lane& lane : lanes) {
     rows.push_back(&lane);
-    slabs.push_back(view.kind == View::Kind::kChunked
+    slabs.push_back(view.chunk_tokens > 0
                         ? chunk_slabs(count, view.chunk_tokens)
                         : streaming_slabs(lane.scheme->compressed_from(context, context + count), context, count));
   }

@@ -7,7 +7,7 @@
 #include "harness/core/scheme.h"
 #include "harness/core/task.h"
 #include "harness/report/record.h"
-#include "harness/run/view.h"
+#include "harness/run/sweep.h"
 #include "models/llama.h"
 
 namespace kvsweep {
