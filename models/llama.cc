@@ -148,8 +148,7 @@ at::Tensor Llama::step(std::span<Row> rows) const {
   at::Tensor attended = at::empty({count, config_.heads * config_.head_dim}, hidden.options());
   for (int64_t index = 0; index < config_.layers; ++index) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
-    const at::Tensor qkv =
-        linear(rms_norm(hidden, layer.attention_norm, config_.rms_eps), layer.qkv, layer.qkv_bias);
+    const at::Tensor qkv = linear(rms_norm(hidden, layer.attention_norm, config_.rms_eps), layer.qkv, layer.qkv_bias);
     at::Tensor q = qkv_heads(qkv, 0, config_.heads);
     rope_->rotate(q, where);
     int64_t first = 0;

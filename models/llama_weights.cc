@@ -53,7 +53,7 @@ class WeightReader {
   void check_finite(const std::string& name, const at::Tensor& values) {
     if (std::isfinite(values.sum().item<float>())) return;
     const int64_t bad = at::isfinite(values).logical_not_().sum().item<int64_t>();
-    if (bad > 0) warnings_.push_back(fmt::format("{}: {} values are NaN or infinite", name, bad));
+    if (bad > 0) warnings_.push_back(fmt::format("{}: {} values", name, bad));
   }
 
   const WeightSource& source_;
@@ -66,8 +66,7 @@ class WeightReader {
 Llama::Llama(LlamaConfig config, const WeightSource& weights, ModelOptions options)
     : config_(std::move(config)), options_(options) {
   const RopeTable table = rope_table(config_.rope, config_.head_dim, config_.max_positions);
-  rope_ =
-      std::make_unique<Rope>(table.inv_freq, table.attention_scaling, options_.device, config_.max_positions);
+  rope_ = std::make_unique<Rope>(table.inv_freq, table.attention_scaling, options_.device, config_.max_positions);
   WeightReader reader(weights, options_, warnings_);
   const int64_t hidden = config_.hidden, inner = config_.intermediate;
   const int64_t q_rows = config_.heads * config_.head_dim, kv_rows = config_.kv_heads * config_.head_dim;

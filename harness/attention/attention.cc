@@ -25,8 +25,8 @@ at::Tensor undo(const at::Tensor& x, const at::Tensor& basis) {
 
 DecodedRun decode_run(const KvRun& run) {
   DecodedRun decoded{run.codec->decode(run.parts), run.basis};
-  TORCH_CHECK(decoded.values.dim() == 3 && decoded.values.size(1) == run.tokens, "attention: codec ",
-              run.codec->name(), " decoded ", decoded.values.sizes(), " for a run of ", run.tokens, " tokens");
+  TORCH_CHECK(decoded.values.dim() == 3 && decoded.values.size(1) == run.tokens, "attention: codec ", run.codec->name(),
+              " decoded ", decoded.values.sizes(), " for a run of ", run.tokens, " tokens");
   return decoded;
 }
 
@@ -43,8 +43,8 @@ at::Tensor hidden_tokens(const KvView& view, int64_t position, int64_t queries, 
   at::Tensor hidden;
   if (view.positions.defined() || view.position + tokens - 1 > position) {
     const auto longs = at::TensorOptions().dtype(at::kLong).device(device);
-    const at::Tensor at = view.positions.defined() ? view.positions
-                                                   : at::arange(view.position, view.position + tokens, longs);
+    const at::Tensor at =
+        view.positions.defined() ? view.positions : at::arange(view.position, view.position + tokens, longs);
     hidden = at.unsqueeze(0) > at::arange(position, position + queries, longs).unsqueeze(1);
   }
   if (!view.keep.defined()) return hidden;

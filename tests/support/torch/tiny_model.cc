@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "harness/core/error.h"
+#include "harness/core/hash.h"
 #include "harness/core/random.h"
 
 namespace kvsweep::testing {
@@ -52,6 +53,12 @@ bool TinyWeights::has(const std::string& name) const {
   return entries_.contains(name);
 }
 
+std::vector<std::string> TinyWeights::names() const {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries_) names.push_back(name);
+  return names;
+}
+
 std::vector<int64_t> TinyWeights::shape(const std::string& name) const {
   const auto at = entries_.find(name);
   if (at == entries_.end()) throw DataError(fmt::format("{}: no tensor {}", place(name), name));
@@ -65,6 +72,13 @@ void TinyWeights::read(const std::string& name, float* out) const {
 
 std::string TinyWeights::place(const std::string&) const {
   return "tiny weights";
+}
+
+std::string TinyWeights::sha256() const {
+  std::string bytes;
+  for (const auto& [name, entry] : entries_)
+    bytes.append(reinterpret_cast<const char*>(entry.values.data()), entry.values.size() * sizeof(float));
+  return sha256_hex(bytes);
 }
 
 TinyWeights::Entry& TinyWeights::entry(const std::string& name) {
@@ -96,8 +110,7 @@ std::vector<LlamaConfig> tiny_configs() {
     config.attention_bias = config.mlp_bias = biases;
     return config;
   };
-  return {tiny_config(), with(3, 3, 3, 32, false, false), with(2, 6, 1, 8, true, true),
-          with(2, 9, 3, 64, true, false)};
+  return {tiny_config(), with(3, 3, 3, 32, false, false), with(2, 6, 1, 8, true, true), with(2, 9, 3, 64, true, false)};
 }
 
 Llama tiny_llama(const LlamaConfig& config, uint64_t seed) {

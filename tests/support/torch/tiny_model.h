@@ -16,9 +16,11 @@ class TinyWeights : public WeightSource {
  public:
   explicit TinyWeights(const LlamaConfig& config, uint64_t seed = 1);
   bool has(const std::string& name) const override;
+  std::vector<std::string> names() const override;
   std::vector<int64_t> shape(const std::string& name) const override;
   void read(const std::string& name, float* out) const override;
   std::string place(const std::string& name) const override;
+  std::string sha256() const override;
 
   struct Entry {
     std::vector<int64_t> shape;
@@ -31,7 +33,8 @@ class TinyWeights : public WeightSource {
   std::map<std::string, Entry> entries_;
 };
 
-// 2 layers, 4 query heads on 2 kv-heads of 16, hidden 48 (not heads * head_dim), vocabulary 97, tied head, 512 positions.
+// 2 layers, 4 query heads on 2 kv-heads of 16, hidden 48 (not heads * head_dim), vocabulary 97, tied head, 512
+// positions.
 LlamaConfig tiny_config();
 
 // tiny_config() and others that differ where code may: MHA, MQA, 3 layers, untied head, biases, head dims 8 to 64.
