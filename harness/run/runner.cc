@@ -17,6 +17,7 @@
 #include "harness/run/plan.h"
 #include "harness/run/progress.h"
 #include "harness/run/provenance.h"
+#include "harness/run/reference.h"
 #include "harness/run/sampling.h"
 #include "harness/run/sweep.h"
 #include "models/load_model.h"
@@ -26,22 +27,6 @@ namespace kvsweep {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The full-precision scheme that every other one is compared with: whatever entry calls itself lossless.
-struct Reference {
-  std::string name;
-  Fields params;
-  std::unique_ptr<Scheme> scheme;
-};
-
-Reference find_reference() {
-  for (const SchemeEntry& entry : scheme_table()) {
-    Params params = Params::describe(entry.name);
-    std::unique_ptr<Scheme> scheme = entry.make(params);
-    if (scheme->traits().lossless) return {entry.name, params.resolved(), std::move(scheme)};
-  }
-  throw ConfigError("no scheme of this build is lossless: there is nothing to compare with");
-}
 
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
