@@ -97,7 +97,7 @@ install_packages() {
     fi
     ((EUID == 0)) || sudo -v || die "missing packages, and sudo refuses" "${wanted[@]}"
     step "package lists" "$apt_hint" apt_update
-    ((${#missing[@]} == 0)) || step "${#missing[@]} packages" "$apt_hint" apt_install "${missing[@]}"
+    ((${#missing[@]} == 0)) || step "missing packages (${#missing[@]})" "$apt_hint" apt_install "${missing[@]}"
     catch2_is_3 || install_catch2
   fi
   catch2_is_3 || die "Catch2 is still older than 3"
