@@ -12,22 +12,9 @@
 #include "harness/core/kv_cache.h"
 #include "harness/core/rope.h"
 #include "models/llama_config.h"
+#include "models/weight_source.h"
 
 namespace kvsweep {
-
-// Where weights come from: a GGUF file or a Hugging Face directory, under the names of the latter
-// ("model.layers.0.self_attn.q_proj.weight"), half-split row order.
-class WeightSource {
- public:
-  virtual ~WeightSource() = default;
-  virtual bool has(const std::string& name) const = 0;
-  // Shape of a tensor, row-major. Throws DataError for a missing one.
-  virtual std::vector<int64_t> shape(const std::string& name) const = 0;
-  // Writes the tensor as float32 to `out` (room for the product of shape()).
-  virtual void read(const std::string& name, float* out) const = 0;
-  // File, for messages.
-  virtual std::string place(const std::string& name) const = 0;
-};
 
 struct ModelOptions {
   at::Device device = at::kCPU;
