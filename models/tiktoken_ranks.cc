@@ -78,7 +78,9 @@ std::vector<std::string> special_tokens() {
 
 }  // namespace
 
-bool is_tiktoken_ranks(std::string_view content) { return parse_line(take_line(content)).has_value(); }
+bool is_tiktoken_ranks(std::string_view content) {
+  return parse_line(take_line(content)).has_value();
+}
 
 BpeVocabulary read_llama3_ranks(std::string_view content, const std::string& place) {
   BpeVocabulary vocabulary;
@@ -89,7 +91,8 @@ BpeVocabulary read_llama3_ranks(std::string_view content, const std::string& pla
     const std::string_view line = take_line(content);
     const std::optional<Line> parsed = parse_line(line);
     if (!parsed || parsed->rank != number)
-      throw DataError(fmt::format("{}:{}: '{}' is not base64, a space and the rank {}", place, number + 1, line, number));
+      throw DataError(
+          fmt::format("{}:{}: '{}' is not base64, a space and the rank {}", place, number + 1, line, number));
     vocabulary.tokens.push_back(byte_level_text(parsed->bytes));
   }
   for (const std::string& name : special_tokens()) {

@@ -83,8 +83,8 @@ BpeTokenizer::BpeTokenizer(BpeVocabulary vocabulary, const TokenizerOptions& opt
   for (const std::string& token : tokens_) {
     const auto id = static_cast<int32_t>(&token - tokens_.data());
     if (!token.empty() && !ids.emplace(token, id).second)
-      throw DataError(fmt::format("{}: token '{}' stands twice in the vocabulary, as {} and {}", place, token,
-                                  ids.at(token), id));
+      throw DataError(
+          fmt::format("{}: token '{}' stands twice in the vocabulary, as {} and {}", place, token, ids.at(token), id));
     bytes_.push_back(alphabet_ == BpeAlphabet::kByteLevel ? byte_level_bytes(token) : with_replaced(token, kMeta, " "));
   }
   read_bytes(ids, place);
@@ -193,9 +193,10 @@ void BpeTokenizer::encode_piece(std::string_view piece, std::vector<int32_t>& sy
 }
 
 void BpeTokenizer::encode_metaspace(std::string_view text, bool at_start, std::vector<int32_t>& ids) const {
-  std::string spaced = with_replaced(text, kMeta, " ");
-  if (prefix_ == SpacePrefix::kEachSection || (prefix_ == SpacePrefix::kFirst && at_start && spaced[0] != ' '))
-    spaced.insert(0, " ");
+  const std::string plain = with_replaced(text, kMeta, " ");
+  const bool prefixed =
+      prefix_ == SpacePrefix::kEachSection || (prefix_ == SpacePrefix::kFirst && at_start && plain[0] != ' ');
+  const std::string spaced = (prefixed ? " " : "") + plain;
   std::vector<int32_t> symbols;
   for (std::string_view rest = spaced; !rest.empty();) {
     const std::string_view character = rest.substr(0, first_utf8(rest).bytes);

@@ -35,9 +35,9 @@ struct BpeVocabulary {
   std::vector<std::string> tokens;  // index is the id; "" where an id is not used
   std::vector<AddedToken> added;    // each also in `tokens`
   std::vector<std::pair<std::string, std::string>> merges;
-  bool merges_by_id = false;   // no list: any two symbols merge that spell a token, lowest id first (tiktoken)
-  bool whole_pieces = false;   // a piece that is a token is not cut (tiktoken; "ignore_merges")
-  std::string pre_tokenizer;   // kByteLevel: a name that PreTokenizer knows
+  bool merges_by_id = false;  // no list: any two symbols merge that spell a token, lowest id first (tiktoken)
+  bool whole_pieces = false;  // a piece that is a token is not cut (tiktoken; "ignore_merges")
+  std::string pre_tokenizer;  // kByteLevel: a name that PreTokenizer knows
   BpeAlphabet alphabet = BpeAlphabet::kByteLevel;
   SpacePrefix prefix = SpacePrefix::kNone;
 };
@@ -76,10 +76,10 @@ class BpeTokenizer final : public Tokenizer {
   BpeAlphabet alphabet_;
   SpacePrefix prefix_;
   bool whole_pieces_;
-  std::vector<std::string> tokens_;  // id -> text as the vocabulary writes it
-  std::vector<std::string> bytes_;   // id -> bytes that it stands for
+  std::vector<std::string> tokens_;                         // id -> text as the vocabulary writes it
+  std::vector<std::string> bytes_;                          // id -> bytes that it stands for
   std::unordered_map<std::string_view, int32_t> by_bytes_;  // views on bytes_; without added and <0xXX> tokens
-  std::array<int32_t, 256> byte_ids_{};                      // -1: none
+  std::array<int32_t, 256> byte_ids_{};                     // -1: none
   BpeMerges merges_;
   AddedTokens added_;
   std::optional<PreTokenizer> pre_tokenizer_;

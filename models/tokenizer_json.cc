@@ -56,7 +56,9 @@ bool is_byte_level(const json& cut, bool use_regex) {
          is(cut, "use_regex", use_regex, true);
 }
 
-bool is_digits(const json& cut) { return at(cut, "type") == "Digits" && is(cut, "individual_digits", true, false); }
+bool is_digits(const json& cut) {
+  return at(cut, "type") == "Digits" && is(cut, "individual_digits", true, false);
+}
 
 bool is_llama3_split(const json& cut) {
   return at(cut, "type") == "Split" && at(cut, "behavior") == "Isolated" && is(cut, "invert", false, false) &&
@@ -221,7 +223,9 @@ std::vector<int32_t> end_ids(const json& config, const fs::path& path) {
 
 }  // namespace
 
-TokenizerJson read_tokenizer_json(const fs::path& path) { return Reader(path).read(); }
+TokenizerJson read_tokenizer_json(const fs::path& path) {
+  return Reader(path).read();
+}
 
 TokenizerSidecars read_tokenizer_sidecars(const fs::path& folder) {
   TokenizerSidecars found;
