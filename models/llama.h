@@ -67,6 +67,16 @@ class Llama {
 
  private:
   struct Layer;
+  at::Tensor embed(const std::vector<int32_t>& tokens) const;  // [n, hidden]
+  // Heads [first, first + heads) of qkv [n, (Hq + 2H) * D] -> [heads, n, D], a view.
+  at::Tensor qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads) const;
+  // q [Hq, T, D], k and v [H, T, D] -> [T, H, Hq / H, D]
+  at::Tensor attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
+  // One row of a step: its tokens are rows `first`, ... of qkv and of `attended`.
+  void attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const;
+  // What follows the attention: output projection and MLP, both added to `hidden` [n, hidden].
+  void finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const;
+
   LlamaConfig config_;
   ModelOptions options_;
   std::unique_ptr<Rope> rope_;
