@@ -6,8 +6,8 @@
 #include <filesystem>
 
 #include "harness/core/error.h"
+#include "harness/run/plugin_help.h"
 #include "harness/run/runner.h"
-#include "harness/run/sweep.h"
 #include "models/load_model.h"
 
 namespace kvsweep {
@@ -39,13 +39,13 @@ void add_list(CLI::App& app, std::function<int()>& action) {
   list->require_subcommand(1);
   list->add_subcommand("schemes", "Every scheme with its parameters")->callback([&] {
     action = [] {
-      fmt::print("{}", describe_schemes(scheme_table()));
+      fmt::print("{}", scheme_help(scheme_table()));
       return kExitOk;
     };
   });
   list->add_subcommand("tasks", "Every task with its parameters")->callback([&] {
     action = [] {
-      fmt::print("{}", describe_tasks(task_table()));
+      fmt::print("{}", task_help(task_table()));
       return kExitOk;
     };
   });

@@ -6,6 +6,7 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <map>
 
 #include "harness/core/error.h"
 #include "harness/core/hash.h"
@@ -159,14 +160,17 @@ void SweepRun::run_model(const std::string& model) {
   if (options_.dry_run) return;
   double seconds = 0;
   int64_t items = 0;
+  std::map<std::string, std::string> facts = {{"weights of " + loaded.spec.name, loaded.weights_sha256}};
   for (GroupRun& run : runs) {
     GroupRun prepared = prepare(*run.group, loaded);
+    if (!prepared.data_sha256.empty()) facts["data of " + prepared.reference.task] = prepared.data_sha256;
     prepared.pending = std::move(run.pending);
     prepared.plan = run.plan;
     run = std::move(prepared);
     seconds += run.plan.seconds_per_sample * static_cast<double>(run.samples.size());
     items += static_cast<int64_t>(run.samples.size() * run.pending.size());
   }
+  store_->require_facts(facts);
   Progress progress(seconds, items, "samples");
   progress_ = &progress;
   for (GroupRun& run : runs) run_group(run, loaded, progress);
