@@ -113,14 +113,19 @@ int decimals(const Rows& rows) {
   return largest < 10 ? 4 : largest < 100 ? 3 : largest < 1000 ? 2 : 1;
 }
 
+std::string fixed(double value, int digits, bool sign) {
+  if (std::isnan(value)) return "nan";  // whose sign means nothing
+  return sign ? fmt::format("{:+.{}f}", value, digits) : fmt::format("{:.{}f}", value, digits);
+}
+
 std::string with_error(const Shown& shown, int digits, bool sign) {
-  const std::string value =
-      sign ? fmt::format("{:+.{}f}", shown.value, digits) : fmt::format("{:.{}f}", shown.value, digits);
-  return shown.standard_error ? fmt::format("{}±{:.{}f}", value, *shown.standard_error, digits) : value;
+  const std::string value = fixed(shown.value, digits, sign);
+  return shown.standard_error ? value + "±" + fixed(*shown.standard_error, digits, false) : value;
 }
 
 std::string kl_text(const Record& record) {
-  return record.kl.n > 0 ? fmt::format("{:#.3g}", record.kl.mean) : kNone;
+  if (record.kl.n == 0) return kNone;
+  return std::isnan(record.kl.mean) ? "nan" : fmt::format("{:#.3g}", record.kl.mean);
 }
 
 bool engaged(const Record& record) {
@@ -226,7 +231,7 @@ std::string heading(const std::string& text, const char* level, TableFormat form
 std::string grids(const Rows& rows, TableFormat format) {
   const int digits = decimals(rows);
   const Cell score = [](const Record& row, int places) {
-    return engaged(row) ? fmt::format("{:.{}f}", shown_score(row).value, places) : "not engaged";
+    return engaged(row) ? fixed(shown_score(row).value, places, false) : "not engaged";
   };
   const Cell kl = [](const Record& row, int) { return engaged(row) ? kl_text(row) : kNone; };
   std::string out;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
 #include <utility>
 
 #include "harness/report/shown.h"
@@ -14,6 +15,7 @@ namespace {
 using Cells = std::vector<std::pair<const char*, std::string>>;
 
 std::string number(double value) {
+  if (std::isnan(value)) return "nan";  // whose sign means nothing
   return fmt::format("{}", value);
 }
 
@@ -23,7 +25,7 @@ std::string number(const std::optional<double>& value) {
 
 // exp() differs in the last digit between machines; the recorded numbers stand beside this one.
 std::string derived(double value) {
-  return fmt::format("{:.12g}", value);
+  return std::isnan(value) ? "nan" : fmt::format("{:.12g}", value);
 }
 
 std::string params(const Fields& fields) {
