@@ -12,22 +12,9 @@
 #include "harness/core/kv_cache.h"
 #include "harness/core/rope.h"
 #include "models/llama_config.h"
+#include "models/weight_source.h"
 
 namespace kvsweep {
-
-// Where weights come from: a GGUF file or a Hugging Face directory, under the names of the latter
-// ("model.layers.0.self_attn.q_proj.weight"), half-split row order.
-class WeightSource {
- public:
-  virtual ~WeightSource() = default;
-  virtual bool has(const std::string& name) const = 0;
-  // Shape of a tensor, row-major. Throws DataError for a missing one.
-  virtual std::vector<int64_t> shape(const std::string& name) const = 0;
-  // Writes the tensor as float32 to `out` (room for the product of shape()).
-  virtual void read(const std::string& name, float* out) const = 0;
-  // File, for messages.
-  virtual std::string place(const std::string& name) const = 0;
-};
 
 struct ModelOptions {
   at::Device device = at::kCPU;
@@ -80,6 +67,16 @@ class Llama {
 
  private:
   struct Layer;
+  at::Tensor embed(const std::vector<int32_t>& tokens) const;  // [n, hidden]
+  // Heads [first, first + heads) of qkv [n, (Hq + 2H) * D] -> [heads, n, D], a view.
+  at::Tensor qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads) const;
+  // q [Hq, T, D], k and v [H, T, D] -> [T, H, Hq / H, D]
+  at::Tensor attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
+  // One row of a step: its tokens are rows `first`, ... of qkv and of `attended`.
+  void attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const;
+  // What follows the attention: output projection and MLP, both added to `hidden` [n, hidden].
+  void finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const;
+
   LlamaConfig config_;
   ModelOptions options_;
   std::unique_ptr<Rope> rope_;

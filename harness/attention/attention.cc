@@ -1,1 +1,159 @@
-// Placeholder until its owner fills it.
+#include "harness/attention/attention.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <utility>
+#include <vector>
+
+namespace kvsweep {
+namespace {
+
+// Scores of one block of queries stay below this many floats (64 MB), however long the view.
+constexpr int64_t kMaxScores = int64_t{1} << 24;
+
+struct DecodedRun {
+  at::Tensor values;  // [H, n, D] float32
+  at::Tensor basis;   // see KvRun; undefined: none
+};
+
+at::Tensor undo(const at::Tensor& x, const at::Tensor& basis) {
+  return basis.defined() ? x.matmul(basis.to(at::kFloat).transpose(-1, -2)) : x;
+}
+
+DecodedRun decode_run(const KvRun& run) {
+  DecodedRun decoded{run.codec->decode(run.parts), run.basis};
+  TORCH_CHECK(decoded.values.dim() == 3 && decoded.values.size(1) == run.tokens, "attention: codec ", run.codec->name(),
+              " decoded ", decoded.values.sizes(), " for a run of ", run.tokens, " tokens");
+  return decoded;
+}
+
+DecodedRun decode_keys(const KvRun& run, const KvView& view, int64_t first, const Rope& rope) {
+  DecodedRun decoded = decode_run(run);
+  if (run.rotation == KeyRotation::kApplied) return decoded;
+  const at::Tensor plain = undo(decoded.values, run.basis);
+  if (view.positions.defined()) return {rope.apply(plain, view.positions.narrow(0, first, run.tokens)), {}};
+  return {rope.apply(plain, view.position + first), {}};
+}
+
+// Bool [T, S] or [H, 1, T, S], true where a query must not look; undefined when every query sees every token.
+at::Tensor hidden_tokens(const KvView& view, int64_t position, int64_t queries, int64_t tokens, at::Device device) {
+  at::Tensor hidden;
+  if (view.positions.defined() || view.position + tokens - 1 > position) {
+    const auto longs = at::TensorOptions().dtype(at::kLong).device(device);
+    const at::Tensor at =
+        view.positions.defined() ? view.positions : at::arange(view.position, view.position + tokens, longs);
+    hidden = at.unsqueeze(0) > at::arange(position, position + queries, longs).unsqueeze(1);
+  }
+  if (!view.keep.defined()) return hidden;
+  const at::Tensor dropped = view.keep.logical_not().unsqueeze(1).unsqueeze(1);
+  return hidden.defined() ? dropped.logical_or(hidden) : dropped.expand({-1, 1, queries, -1});
+}
+
+// Token ranges [begin, end) that a lossy run of keys or of values covers, disjoint and in order.
+std::vector<std::pair<int64_t, int64_t>> lossy_ranges(const KvView& view) {
+  std::vector<std::pair<int64_t, int64_t>> ranges;
+  for (const auto* runs : {&view.keys, &view.values}) {
+    int64_t first = 0;
+    for (const KvRun& run : *runs) {
+      if (!run.codec->exact() && run.tokens > 0) ranges.emplace_back(first, first + run.tokens);
+      first += run.tokens;
+    }
+  }
+  std::sort(ranges.begin(), ranges.end());
+  std::vector<std::pair<int64_t, int64_t>> merged;
+  for (const auto& range : ranges) {
+    if (!merged.empty() && range.first <= merged.back().second)
+      merged.back().second = std::max(merged.back().second, range.second);
+    else
+      merged.push_back(range);
+  }
+  return merged;
+}
+
+int64_t count_compressed_reads(const KvView& view, int64_t position, int64_t queries) {
+  const auto ranges = lossy_ranges(view);
+  int64_t reads = 0;
+  if (!view.positions.defined() && !view.keep.defined()) {
+    for (const auto& [begin, end] : ranges)
+      for (int64_t query = 0; query < queries; ++query)
+        reads += std::clamp(position + query + 1 - view.position - begin, int64_t{0}, end - begin);
+    return reads;
+  }
+  const int64_t tokens = view.tokens();
+  const at::Device device = view.positions.defined() ? view.positions.device() : view.keep.device();
+  const at::Tensor hidden = hidden_tokens(view, position, queries, tokens, device);
+  at::Tensor seen = hidden.logical_not();
+  if (seen.dim() == 4) seen = seen.any(0).squeeze(0);  // a token counts once when any head reads it
+  for (const auto& [begin, end] : ranges) reads += seen.narrow(1, begin, end - begin).sum().item<int64_t>();
+  return reads;
+}
+
+at::Tensor map_by(const at::Tensor& x, const at::Tensor& basis) {
+  return basis.defined() ? x.matmul(basis.to(at::kFloat)) : x;
+}
+
+// q [H, G * T, D] -> scores [H, G * T, S]
+at::Tensor score(const at::Tensor& q, const std::vector<DecodedRun>& keys, int64_t tokens) {
+  if (keys.size() == 1) return map_by(q, keys[0].basis).bmm(keys[0].values.transpose(1, 2));
+  const at::Tensor scores = at::empty({q.size(0), q.size(1), tokens}, q.options());
+  int64_t first = 0;
+  for (const DecodedRun& run : keys) {
+    const int64_t count = run.values.size(1);
+    scores.narrow(2, first, count).copy_(map_by(q, run.basis).bmm(run.values.transpose(1, 2)));
+    first += count;
+  }
+  return scores;
+}
+
+// weights [H, G * T, S] -> [H, G * T, D]
+at::Tensor weigh(const at::Tensor& weights, const std::vector<DecodedRun>& values) {
+  at::Tensor sum;
+  int64_t first = 0;
+  for (const DecodedRun& run : values) {
+    const int64_t count = run.values.size(1);
+    const at::Tensor part = undo(weights.narrow(2, first, count).bmm(run.values), run.basis);
+    sum = sum.defined() ? sum.add_(part) : part;
+    first += count;
+  }
+  return sum;
+}
+
+}  // namespace
+
+AttentionResult attend_reference(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope) {
+  const int64_t query_heads = q.size(0), queries = q.size(1), dim = q.size(2), tokens = view.tokens();
+  std::vector<DecodedRun> keys, values;
+  int64_t first = 0;
+  for (const KvRun& run : view.keys) {
+    if (run.tokens > 0) keys.push_back(decode_keys(run, view, first, rope));
+    first += run.tokens;
+  }
+  int64_t value_tokens = 0;
+  for (const KvRun& run : view.values) {
+    if (run.tokens > 0) values.push_back(decode_run(run));
+    value_tokens += run.tokens;
+  }
+  TORCH_CHECK(tokens > 0 && value_tokens == tokens, "attention: a view of ", tokens, " keys and ", value_tokens,
+              " values");
+  const int64_t heads = keys[0].values.size(0);
+  TORCH_CHECK(query_heads % heads == 0, "attention: ", query_heads, " query heads over ", heads, " kv-heads");
+  const int64_t groups = query_heads / heads;
+  const at::Tensor output = at::empty({queries, query_heads, dim}, q.options());
+  const int64_t block = std::clamp<int64_t>(kMaxScores / (query_heads * tokens), 1, queries);
+  for (int64_t at = 0; at < queries; at += block) {
+    const int64_t count = std::min(block, queries - at);
+    const at::Tensor scaled = q.narrow(1, at, count).to(at::kFloat) * (1 / std::sqrt(static_cast<float>(dim)));
+    at::Tensor scores = score(scaled.reshape({heads, groups * count, dim}), keys, tokens);
+    const at::Tensor hidden = hidden_tokens(view, position + at, count, tokens, q.device());
+    if (hidden.defined())
+      scores.view({heads, groups, count, tokens}).masked_fill_(hidden, -std::numeric_limits<float>::infinity());
+    const at::Tensor sums = weigh(scores.softmax(-1), values);
+    output.narrow(0, at, count).copy_(sums.view({query_heads, count, dim}).transpose(0, 1));
+  }
+  return {output, count_compressed_reads(view, position, queries)};
+}
+
+}  // namespace kvsweep

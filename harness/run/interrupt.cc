@@ -1,0 +1,33 @@
+#include "harness/run/interrupt.h"
+
+#include <csignal>
+
+namespace kvsweep {
+namespace {
+
+volatile std::sig_atomic_t flag = 0;
+
+extern "C" void set_flag(int) {
+  flag = 1;
+}
+
+}  // namespace
+
+void watch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = set_flag;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+}
+
+bool interrupted() {
+  return flag != 0;
+}
+
+void check_interrupt() {
+  if (interrupted()) throw Interrupted();
+}
+
+}  // namespace kvsweep
