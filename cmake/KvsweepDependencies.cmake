@@ -36,11 +36,19 @@ if(NOT EXISTS ${KVSWEEP_TORCH_DIR}/lib/libtorch_cpu.so)
 endif()
 # Linked by file, not through find_package(Torch): that one asks for a CUDA toolkit whenever the wheel has CUDA.
 add_library(kvsweep_deps_torch INTERFACE)
-target_include_directories(kvsweep_deps_torch SYSTEM INTERFACE ${KVSWEEP_TORCH_DIR}/include)
+# Searched last: the wheel carries headers of an fmt that it does not export, and they must not hide the system's.
+target_compile_options(kvsweep_deps_torch INTERFACE
+  "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${KVSWEEP_TORCH_DIR}/include>")
 target_link_directories(kvsweep_deps_torch INTERFACE ${KVSWEEP_TORCH_DIR}/lib)
 target_link_options(kvsweep_deps_torch INTERFACE "LINKER:-rpath,${KVSWEEP_TORCH_DIR}/lib" "LINKER:--no-as-needed"
   "LINKER:--allow-shlib-undefined")
-target_link_libraries(kvsweep_deps_torch INTERFACE torch_cpu c10)
+# at::parallel_for runs on one thread in code compiled without OpenMP; the runtime is the one that torch brings.
+file(GLOB KVSWEEP_GOMP ${KVSWEEP_TORCH_DIR}/lib/libgomp*.so*)
+if(NOT KVSWEEP_GOMP)
+  set(KVSWEEP_GOMP gomp)
+endif()
+target_compile_options(kvsweep_deps_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_libraries(kvsweep_deps_torch INTERFACE torch_cpu c10 ${KVSWEEP_GOMP})
 if(KVSWEEP_CUDA)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)

@@ -65,10 +65,10 @@ at::Tensor Llama::qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads)
 }
 
 void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const {
-  add_linear(hidden, attended, layer.output, layer.output_bias);
-  const at::Tensor normed = rms_norm(hidden, layer.mlp_norm, config_.rms_eps);
-  const at::Tensor gate_up = linear(normed, layer.gate_up, layer.gate_up_bias);
-  add_linear(hidden, silu_mul(gate_up), layer.down, layer.down_bias);
+  add_projection(hidden, attended, layer.output, layer.output_bias);
+  const at::Tensor normed = norm_rows(hidden, layer.mlp_norm, config_.rms_eps);
+  const at::Tensor gate_up = project(normed, layer.gate_up, layer.gate_up_bias);
+  add_projection(hidden, silu_mul(gate_up), layer.down, layer.down_bias);
 }
 
 // Causal attention of a whole sequence -> [T, Hq * D] as a view that a row block of may be copied from. Each kv-head is
@@ -98,9 +98,9 @@ at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& si
   for (int64_t index = 0; index < config_.layers; ++index) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
     for_row_blocks(count, [&](int64_t at, int64_t rows) {
-      const at::Tensor normed = rms_norm(hidden.narrow(0, at, rows), layer.attention_norm, config_.rms_eps);
+      const at::Tensor normed = norm_rows(hidden.narrow(0, at, rows), layer.attention_norm, config_.rms_eps);
       at::Tensor block = qkv.narrow(0, at, rows);
-      linear_out(block, normed, layer.qkv, layer.qkv_bias);
+      project_into(block, normed, layer.qkv, layer.qkv_bias);
     });
     if (sink) sink(index, {.k = k, .v = v, .position = 0});
     rope_->rotate(q, 0);
@@ -111,7 +111,7 @@ at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& si
       finish_layer(layer, attended.narrow(0, at, rows).reshape({rows, -1}), block);
     });
   }
-  return rms_norm(hidden.narrow(0, count - last_hidden, last_hidden), final_norm_, config_.rms_eps);
+  return norm_rows(hidden.narrow(0, count - last_hidden, last_hidden), final_norm_, config_.rms_eps);
 }
 
 void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const {
@@ -148,7 +148,7 @@ at::Tensor Llama::step(std::span<Row> rows) const {
   at::Tensor attended = at::empty({count, config_.heads * config_.head_dim}, hidden.options());
   for (int64_t index = 0; index < config_.layers; ++index) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
-    const at::Tensor qkv = linear(rms_norm(hidden, layer.attention_norm, config_.rms_eps), layer.qkv, layer.qkv_bias);
+    const at::Tensor qkv = project(norm_rows(hidden, layer.attention_norm, config_.rms_eps), layer.qkv, layer.qkv_bias);
     at::Tensor q = qkv_heads(qkv, 0, config_.heads);
     rope_->rotate(q, where);
     int64_t first = 0;
@@ -158,11 +158,11 @@ at::Tensor Llama::step(std::span<Row> rows) const {
     }
     finish_layer(layer, attended, hidden);
   }
-  return rms_norm(hidden, final_norm_, config_.rms_eps);
+  return norm_rows(hidden, final_norm_, config_.rms_eps);
 }
 
 at::Tensor Llama::logits(const at::Tensor& hidden) const {
-  return linear(hidden, head_, {}).to(at::kFloat);
+  return project(hidden, head_, {}).to(at::kFloat);
 }
 
 }  // namespace kvsweep

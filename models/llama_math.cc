@@ -4,24 +4,24 @@
 
 namespace kvsweep {
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor scale = wide.square().mean(-1, true).add_(eps).rsqrt_();
   return (wide * scale).to(x.scalar_type()).mul_(weight);
 }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options());
-  linear_out(out, x, weight, bias);
+  project_into(out, x, weight, bias);
   return out;
 }
 
-void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   at::mm_out(out, x, weight.t());
   if (bias.defined()) out.add_(bias);
 }
 
-void add_linear(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   sum.addmm_(x, weight.t());
   if (bias.defined()) sum.add_(bias);
 }

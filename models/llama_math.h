@@ -7,14 +7,14 @@ namespace kvsweep {
 // The arithmetic of one decoder layer. x is [n, in], weights are [out, in], an undefined bias is none.
 
 // x / sqrt(mean(x^2) + eps) * weight, computed in float32 -> dtype of x. x [n, hidden], weight [hidden] float32.
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // x @ weight^T + bias -> [n, out]
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
-void linear_out(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // sum += x @ weight^T + bias
-void add_linear(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 // silu(gate) * up of [n, 2 * intermediate] (gate, then up) -> [n, intermediate]
 at::Tensor silu_mul(const at::Tensor& gate_up);

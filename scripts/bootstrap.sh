@@ -97,7 +97,7 @@ install_packages() {
     fi
     ((EUID == 0)) || sudo -v || die "missing packages, and sudo refuses" "${wanted[@]}"
     step "package lists" "$apt_hint" apt_update
-    ((${#missing[@]} == 0)) || step "${#missing[@]} packages" "$apt_hint" apt_install "${missing[@]}"
+    ((${#missing[@]} == 0)) || step "missing packages (${#missing[@]})" "$apt_hint" apt_install "${missing[@]}"
     catch2_is_3 || install_catch2
   fi
   catch2_is_3 || die "Catch2 is still older than 3"
@@ -118,12 +118,16 @@ install_formatter() {
 pip_hint='No network, or the Python package index does not answer.'
 pip() { .venv/bin/python -m pip --disable-pip-version-check --no-input "$@"; }
 
-# The mark `unfinished` stands while a package is half installed: pip would take that for a whole one.
+# The mark `unfinished` stands while something is half installed, which venv and pip would take for a whole.
 make_venv() {
   [[ ! -e .venv/unfinished ]] || rm -rf .venv
   [[ -x .venv/bin/python ]] && return
+  mkdir -p .venv
+  touch .venv/unfinished
   # By full path: a python3 earlier in PATH may be a shim or come without venv.
-  step "Python environment in .venv" "python3-venv seems broken" /usr/bin/python3 -m venv .venv
+  step "Python environment in .venv" "/usr/bin/python3 cannot make one; is python3-venv whole?" \
+    /usr/bin/python3 -m venv .venv
+  rm .venv/unfinished
 }
 
 has_pin() {
