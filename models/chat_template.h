@@ -10,24 +10,29 @@ struct ChatMessage {
   std::string content;
 };
 
-// The chat formats of the Llama family, recognised from the Jinja source in the model's files. The text has special
-// tokens written out: encode it with parse_special.
+// The chat formats of the Llama family, recognised from the Jinja source in the model's files. A template that does
+// more than a known one (another default system message, dates, trimming) is unknown: nothing is rendered nearly right.
 class ChatTemplate {
  public:
   // Throws nothing for an unknown template: render() does, naming the file and what is known.
   // source: the Jinja text. place: file, for messages.
-  ChatTemplate(std::string source, std::string place);
+  ChatTemplate(const std::string& source, std::string place);
 
   bool known() const { return family_ != Family::kUnknown; }
   std::string name() const;  // "chatml", "smollm2", "llama-2", "llama-3", "zephyr", "unknown"
-  // add_generation_prompt: ends with the opening of the assistant's turn. bos, eos: special tokens as text, where the
-  // format writes them. Throws ConfigError for an unknown template or a role the format does not have.
+  // The text has all of the format's special tokens written out, BOS too: encode it by encode(text, true), not by
+  // encode_with_bos(). add_generation_prompt: ends with the opening of the assistant's turn. bos, eos: special tokens
+  // as text, where the format writes them. Throws ConfigError for an unknown template, and for roles or an order of
+  // turns that the format does not have.
   std::string render(const std::vector<ChatMessage>& messages, bool add_generation_prompt, const std::string& bos,
                      const std::string& eos) const;
 
  private:
   enum class Family { kUnknown, kChatMl, kSmolLm2, kLlama2, kLlama3, kZephyr };
+  static Family recognise(const std::string& source);
+
   Family family_ = Family::kUnknown;
+  std::string beginning_;  // of the source, for the message
   std::string place_;
 };
 

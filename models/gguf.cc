@@ -36,10 +36,6 @@ enum ValueType : uint32_t {
   kFloat64
 };
 
-std::string shape_text(const std::vector<int64_t>& shape) {
-  return fmt::format("[{}]", fmt::join(shape, ", "));
-}
-
 }  // namespace
 
 // Reads the header front to back and says where it was when the file ends too early.
@@ -196,34 +192,40 @@ GgufFile::Value GgufFile::read_array(Cursor& cursor) {
 void GgufFile::read_tensors(Cursor& cursor, int64_t count) {
   for (int64_t i = 0; i < count; ++i) {
     cursor.enter(fmt::format("tensor {} of {}", i + 1, count));
-    GgufTensor tensor;
-    tensor.name = cursor.name("a tensor name");
-    cursor.enter(fmt::format("tensor '{}'", tensor.name));
-    const auto dimensions = cursor.number<uint32_t>();
-    if (dimensions < 1 || dimensions > kMaxDimensions)
-      cursor.fail(fmt::format("has {} dimensions; allowed are 1 to {}", dimensions, kMaxDimensions));
-    int64_t values = 1;
-    for (uint32_t d = 0; d < dimensions; ++d) {
-      const auto size = cursor.number<int64_t>();
-      if (size < 1 || __builtin_mul_overflow(values, size, &values) || values > (int64_t{1} << 56))
-        cursor.fail(fmt::format("has dimension {} of size {}", d, size));
-      tensor.shape.insert(tensor.shape.begin(), size);
-    }
-    tensor.type = cursor.number<uint32_t>();
-    if (const GgufType* type = gguf_type(tensor.type)) {
-      if (tensor.shape.back() % type->block_values != 0)
-        cursor.fail(fmt::format("of shape {} has rows that are no multiple of {}, the block of type {}",
-                                shape_text(tensor.shape), type->block_values, type->name));
-      tensor.bytes = values / type->block_values * type->block_bytes;
-    }
-    const auto offset = cursor.number<uint64_t>();
-    if (offset > static_cast<uint64_t>(file_.bytes()))
-      cursor.fail(fmt::format("starts {} bytes into the data of a file of {} bytes: truncated, or a wrong offset",
-                              offset, file_.bytes()));
-    tensor.offset = static_cast<int64_t>(offset);
+    GgufTensor tensor = read_tensor(cursor, file_.bytes());
     if (!tensor_index_.emplace(tensor.name, tensors_.size()).second) cursor.fail("is there twice");
     tensors_.push_back(std::move(tensor));
   }
+}
+
+GgufTensor GgufFile::read_tensor(Cursor& cursor, int64_t file_bytes) {
+  GgufTensor tensor;
+  tensor.name = cursor.name("a tensor name");
+  cursor.enter(fmt::format("tensor '{}'", tensor.name));
+  const auto dimensions = cursor.number<uint32_t>();
+  if (dimensions < 1 || dimensions > kMaxDimensions)
+    cursor.fail(fmt::format("has {} dimensions; allowed are 1 to {}", dimensions, kMaxDimensions));
+  int64_t values = 1;
+  for (uint32_t i = 0; i < dimensions; ++i) {
+    const auto size = cursor.number<int64_t>();
+    // No type has less than a bit a value, so that nobody makes room for a shape that the file cannot fill.
+    if (size < 1 || __builtin_mul_overflow(values, size, &values) || values / 8 > file_bytes)
+      cursor.fail(fmt::format("dimension {} has size {}, impossible in a file of {} bytes", i, size, file_bytes));
+    tensor.shape.insert(tensor.shape.begin(), size);
+  }
+  tensor.type = cursor.number<uint32_t>();
+  if (const GgufType* type = gguf_type(tensor.type)) {
+    if (tensor.shape.back() % type->block_values != 0)
+      cursor.fail(fmt::format("shape [{}] has rows that are no multiple of {}, the block of type {}",
+                              fmt::join(tensor.shape, ", "), type->block_values, type->name));
+    tensor.bytes = values / type->block_values * type->block_bytes;
+  }
+  const auto offset = cursor.number<uint64_t>();
+  if (offset > static_cast<uint64_t>(file_bytes))
+    cursor.fail(fmt::format("starts {} bytes into the data of a file of {} bytes: truncated, or a wrong offset", offset,
+                            file_bytes));
+  tensor.offset = static_cast<int64_t>(offset);
+  return tensor;
 }
 
 void GgufFile::check_places() const {
@@ -237,7 +239,7 @@ void GgufFile::check_places() const {
     if ((tensor.offset - data_offset_) % alignment_ != 0)
       fail(fmt::format("tensor '{}' starts at {}, which is not aligned to {} bytes", tensor.name, tensor.offset,
                        alignment_));
-    if (tensor.bytes > file_.bytes() - tensor.offset)
+    if (tensor.offset > file_.bytes() || tensor.bytes > file_.bytes() - tensor.offset)
       fail(fmt::format("tensor '{}' needs bytes {} to {}, the file has {}: truncated, or a wrong offset or shape",
                        tensor.name, tensor.offset, tensor.offset + tensor.bytes, file_.bytes()));
     if (i > 0 && order[i - 1]->offset + order[i - 1]->bytes > tensor.offset)

@@ -63,6 +63,7 @@ class GgufFile {
   void read_version(Cursor& cursor);
   void read_metadata(Cursor& cursor, int64_t count);
   void read_tensors(Cursor& cursor, int64_t count);
+  static GgufTensor read_tensor(Cursor& cursor, int64_t file_bytes);
   void check_places() const;
   static Value read_value(Cursor& cursor, uint32_t type);
   static Value read_array(Cursor& cursor);

@@ -7,7 +7,7 @@
 #include "harness/core/error.h"
 #include "models/float_bits.h"
 
-// Compiled with -ffp-contract=off: a fused multiply-add would change the last bit.
+// Compiled with -ffp-contract=off, so that the bits of a weight do not depend on the target.
 namespace kvsweep {
 namespace {
 

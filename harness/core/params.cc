@@ -31,8 +31,8 @@ std::string range_text(T low, T high) {
 
 }  // namespace
 
-Params::Params(std::string owner, std::string file, std::map<std::string, ParamValue> values)
-    : owner_(std::move(owner)), file_(std::move(file)), values_(std::move(values)) {}
+Params::Params(std::string owner, std::string file, std::map<std::string, ParamValue> values, int line)
+    : owner_(std::move(owner)), file_(std::move(file)), values_(std::move(values)), line_(line) {}
 
 Params Params::describe(std::string owner) {
   Params params(std::move(owner), "", {});
@@ -42,7 +42,7 @@ Params Params::describe(std::string owner) {
 
 std::string Params::place(const std::string& key) const {
   const auto at = values_.find(key);
-  const int line = at == values_.end() ? 0 : at->second.line;
+  const int line = at == values_.end() ? line_ : at->second.line;
   const std::string where = file_.empty() ? "" : line > 0 ? fmt::format("{}:{}: ", file_, line) : file_ + ": ";
   return fmt::format("{}{}.{}", where, owner_, key);
 }

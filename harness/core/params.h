@@ -33,8 +33,9 @@ struct ParamDeclaration {
 // Errors: ConfigError "<file>:<line>: <plug-in>.<key> = <value>: <what is allowed>".
 class Params {
  public:
-  // owner: "uniform", for messages. file: the YAML file, for messages.
-  Params(std::string owner, std::string file, std::map<std::string, ParamValue> values);
+  // owner: "uniform", for messages. file: the YAML file, for messages; line: of the plug-in's entry in it, where a key
+  // that is missing is reported.
+  Params(std::string owner, std::string file, std::map<std::string, ParamValue> values, int line = 0);
 
   // A Params that has no values and never throws: a factory run on it leaves its declarations behind. Required
   // parameters read as a value inside their range.
@@ -69,6 +70,7 @@ class Params {
   std::string owner_;
   std::string file_;
   std::map<std::string, ParamValue> values_;
+  int line_ = 0;
   bool describing_ = false;
   std::vector<ParamDeclaration> declarations_;
   std::vector<std::pair<std::string, std::string>> resolved_;

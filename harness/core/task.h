@@ -52,7 +52,8 @@ struct MetricSpec {
 class DataLocator {
  public:
   explicit DataLocator(std::vector<std::filesystem::path> roots) : roots_(std::move(roots)) {}
-  // The first root that has `relative`. Throws DataError that lists where it was looked for and how to get it.
+  // `relative` below the first root that has it; an absolute path stands for itself. Throws DataError that lists where
+  // it was looked for and how to get it.
   std::filesystem::path find(const std::string& relative) const;
   const std::vector<std::filesystem::path>& roots() const { return roots_; }
 
@@ -86,7 +87,7 @@ class Task {
   virtual std::map<std::string, double> score(const Sample& sample, const Output& output) const = 0;
   // Target length in tokens: the table's length axis.
   virtual int64_t tokens() const = 0;
-  // Samples that samples() will make, and the longest of them, for the plan.
+  // Samples that samples() will make.
   virtual int64_t sample_count() const = 0;
   // Query tokens plus generated tokens of one sample, at most.
   virtual int64_t decode_tokens() const = 0;

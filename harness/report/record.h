@@ -26,7 +26,7 @@ struct Point {
 
   std::string canonical_json() const;
   std::string id() const;
-  // "needle tokens=1024 | uniform k_bits=4 v_bits=2 | exact": parameters as given, for people.
+  // "smollm2 | needle tokens=1024 | uniform k_bits=4 v_bits=2 | exact | seed 17": for people; differs where ids differ.
   std::string label() const;
 };
 
@@ -94,16 +94,16 @@ struct Record {
   int schema = 1;
   std::string id;
   std::string status;  // "ok", "not_engaged" (no scored token read a compressed entry), "failed"
-  std::string error;   // first line, when failed
+  std::string error;   // first line, when failed, else ""
   Point point;
   int64_t n = 0;
-  std::map<std::string, Summary> metrics;  // the task's metrics and "exp_<name>" aggregates are derived by tables
+  std::map<std::string, Summary> metrics;  // the task's metrics; what tables show of an exponential one they derive
   std::string primary_metric;              // the one that tables show
   std::string primary_shown_as;            // "perplexity"
   bool primary_exponential = false;        // shown as exp(mean)
   Summary kl;                              // mean over samples of the mean over positions
-  double kl_p99 = 0, kl_max = 0;           // over positions of all samples
-  Summary top1_flips;                      // share of positions
+  double kl_p99 = 0, kl_max = 0;           // over positions of all samples; p99 by nearest rank
+  Summary top1_flips;                      // mean over samples of the share of positions, 0 to 1
   std::optional<Paired> paired;
   double nominal_k_bits = 16, nominal_v_bits = 16;
   double effective_bits = 16;              // 8 * live bytes / values, mean over samples
@@ -117,15 +117,20 @@ struct Record {
   Provenance env;
 };
 
-// JSON lines, without the newline. Doubles keep every digit; keys are in a fixed order.
+// JSON lines, without the newline. Keys are in a fixed order; numbers read back as the same number (NaN and infinities
+// are written as texts); text that is not valid UTF-8 gets replacement characters.
 std::string to_json_line(const Record& record);
 std::string to_json_line(const SampleRecord& sample);
-// Throws DataError "<place>: ..." on a line that is not a whole record of this schema.
+// Throws DataError "<place>: <key> ..." on a line that is not a whole record of this schema. Keys that this version
+// does not know are ignored; every field above is required, of optional ones null stands for "none".
 Record record_from_json(const std::string& line, const std::string& place);
 SampleRecord sample_from_json(const std::string& line, const std::string& place);
 
 // The record of a point from all of its samples and the full-precision row's samples (same order; may be the same).
-// Fills n, metrics, kl, top1_flips, paired, bytes, compressed_reads, time, status ("ok" or "not_engaged").
+// Fills n, metrics, kl, top1_flips, paired (on primary_metric, which is set before), bytes, compressed_reads, time,
+// status ("ok", or "not_engaged" when no sample read a compressed entry and the scheme is not lossless).
+// Throws DataError naming point and sample when there is none, when a sample lacks a metric, or when the reference is
+// not of the same prompts.
 void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,
                bool lossless);
 

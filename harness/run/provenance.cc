@@ -43,4 +43,8 @@ Provenance provenance_of(const LoadedModel& model, const std::string& command) {
   return env;
 }
 
+std::string program_version() {
+  return fmt::format("{} (commit {}{})", kVersion, std::string(kCommit).substr(0, 12), kDirty ? ", modified" : "");
+}
+
 }  // namespace kvsweep

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -99,6 +100,35 @@ Texts sample_texts(const Llama& llama, const Tokenizer& tokenizer, const Scheme&
     if (progress) progress(position + 2);
   }
   return texts;
+}
+
+void continue_text(const Llama& llama, const Tokenizer& tokenizer, const Scheme& scheme,
+                   const std::vector<int32_t>& prompt, int64_t tokens, double temperature, uint64_t seed,
+                   const std::function<void(int32_t)>& each_token) {
+  const auto count = static_cast<int64_t>(prompt.size());
+  const int64_t room = llama.config().max_positions - count;
+  if (count == 0) throw ConfigError("the text has no tokens");
+  if (room < 0) throw ConfigError(fmt::format("the text has {} tokens, the model allows {}", count, count + room));
+  const std::unique_ptr<KvCache> cache = scheme.make_cache(llama.cache_context(count + std::min(tokens, room)));
+  at::Tensor hidden = llama.prefill(
+      prompt, [&](int64_t layer, const KvSlab& slab) { cache->append(layer, slab); }, 1);
+  cache->finish_context();
+  Rng rng(derive_seed(seed, "continue_text"));
+  const std::vector<int32_t> ends = tokenizer.end_tokens();
+  for (int64_t made = 0; made < tokens; ++made) {
+    const at::Tensor logits = llama.logits(hidden).squeeze(0);
+    const int32_t token = temperature > 0 ? draw(at::softmax(logits / temperature, -1).to(at::kCPU), rng.uniform())
+                                          : static_cast<int32_t>(logits.argmax().item<int64_t>());
+    if (std::find(ends.begin(), ends.end(), token) != ends.end()) return;
+    each_token(token);
+    if (made + 1 == tokens || made >= room) return;
+    Row row;
+    row.cache = cache.get();
+    row.tokens = {token};
+    row.position = count + made;
+    row.slabs = {1};
+    hidden = llama.step({&row, 1});
+  }
 }
 
 Texts cached_texts(const fs::path& folder, const std::string& weights_sha256, const Llama& llama,

@@ -26,4 +26,11 @@ std::vector<std::vector<int32_t>> cached_texts(const std::filesystem::path& fold
                                                int64_t sequences, int64_t tokens, uint64_t seed,
                                                const std::function<void(int64_t)>& progress);
 
+// Continues `prompt` by up to `tokens` tokens in full precision, ends at an end token or the model's last position.
+// Greedy at temperature 0. each_token is called as they come, without the end token. Throws ConfigError for a prompt
+// that does not fit.
+void continue_text(const Llama& llama, const Tokenizer& tokenizer, const Scheme& scheme,
+                   const std::vector<int32_t>& prompt, int64_t tokens, double temperature, uint64_t seed,
+                   const std::function<void(int32_t)>& each_token);
+
 }  // namespace kvsweep

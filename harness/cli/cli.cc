@@ -1,0 +1,85 @@
+#include "harness/cli/cli.h"
+
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <thread>
+
+#include "harness/cli/list_command.h"
+#include "harness/cli/model_command.h"
+#include "harness/cli/report_command.h"
+#include "harness/core/error.h"
+#include "harness/core/log.h"
+#include "harness/run/provenance.h"
+#include "harness/run/runner.h"
+
+namespace kvsweep {
+namespace {
+
+constexpr int kExitUnexpected = 1;
+
+std::string command_line(int argc, char** argv) {
+  return join(std::vector<std::string>(argv, argv + argc), " ");
+}
+
+void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
+  CLI::App* run = app.add_subcommand("run", "Run a sweep, or go on with one that was stopped");
+  static std::string sweep, out, data, only;
+  static int64_t limit = 0;
+  run->add_option("sweep", sweep, "The sweep's YAML file")->required();
+  run->add_option("--out", out, "Results directory (default: results/<sweep name>)");
+  CLI::Option* limited =
+      run->add_option("--limit", limit, "At most this many samples a point")->check(CLI::PositiveNumber);
+  run->add_option("--only", only, "Run only points whose label matches this glob, e.g. '*| uniform k_bits=2*'");
+  run->add_option("--data", data, "Where data sets lie, before $KVSWEEP_DATA, ../shared/data and the user's cache");
+  run->add_flag("--dry-run", options.dry_run, "Print the plan and stop");
+  run->callback([&, limited] {
+    if (!out.empty()) options.out = out;
+    if (!data.empty()) options.data = data;
+    if (!only.empty()) options.only = only;
+    if (limited->count() > 0) options.limit = limit;
+    action = [&] { return run_sweep(sweep, options); };
+  });
+}
+
+}  // namespace
+
+int run_cli(int argc, char** argv) {
+  CLI::App app("Measures what KV-cache compression schemes cost and buy", "kvsweep");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", program_version());
+  int threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  app.add_option("--threads", threads, "CPU threads (default: all)")->check(CLI::Range(1, 1024));
+  RunOptions options;
+  options.command = command_line(argc, argv);
+  std::function<int()> action;
+  add_run(app, options, action);
+  add_report(app, action);
+  add_list(app, action);
+  add_model(app, action);
+  app.fallthrough();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitBadInput;
+  }
+  at::set_num_threads(threads);
+  try {
+    return action();
+  } catch (const ConfigError& error) {
+    log(fmt::format("error: {}", error.what()));
+    return kExitBadInput;
+  } catch (const DataError& error) {
+    log(fmt::format("error: {}", error.what()));
+    return kExitBadInput;
+  } catch (const c10::Error& error) {
+    log(fmt::format("unexpected error: {}", error.what_without_backtrace()));
+  } catch (const std::exception& error) {
+    log(fmt::format("unexpected error: {}", error.what()));
+  }
+  return kExitUnexpected;
+}
+
+}  // namespace kvsweep

@@ -1,0 +1,29 @@
+#include "harness/cli/report_command.h"
+
+#include <fmt/format.h>
+
+#include <map>
+
+#include "harness/report/store.h"
+#include "harness/report/table.h"
+#include "harness/run/runner.h"
+
+namespace kvsweep {
+
+void add_report(CLI::App& app, std::function<int()>& action) {
+  static std::string directory;
+  static TableFormat format = TableFormat::kTerminal;
+  const std::map<std::string, TableFormat> formats = {
+      {"terminal", TableFormat::kTerminal}, {"markdown", TableFormat::kMarkdown}, {"csv", TableFormat::kCsv}};
+  CLI::App* report = app.add_subcommand("report", "Print the tables of a results directory");
+  report->add_option("directory", directory, "A results directory")->required();
+  report->add_option("--format", format, "terminal, markdown or csv")->transform(CLI::CheckedTransformer(formats));
+  report->callback([&] {
+    action = [] {
+      fmt::print("{}", render_tables(read_records(directory), format));
+      return kExitOk;
+    };
+  });
+}
+
+}  // namespace kvsweep

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace kvsweep {
+
+// `kvsweep report DIR`
+void add_report(CLI::App& app, std::function<int()>& action);
+
+}  // namespace kvsweep

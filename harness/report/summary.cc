@@ -1,0 +1,149 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+#include "harness/core/error.h"
+#include "harness/report/record.h"
+
+namespace kvsweep {
+namespace {
+
+// Two passes: the naive sum of squares loses every digit when values differ little from their mean.
+Summary summary_of(const std::vector<double>& values) {
+  Summary out;
+  out.n = static_cast<int64_t>(values.size());
+  if (values.empty()) return out;
+  const double n = static_cast<double>(values.size());
+  out.mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
+  double squares = 0;
+  for (const double value : values) squares += (value - out.mean) * (value - out.mean);
+  if (values.size() > 1) out.standard_error = std::sqrt(squares / (n * (n - 1)));
+  return out;
+}
+
+template <class Value>
+Summary summary_over(const std::vector<SampleRecord>& samples, const Value& value) {
+  std::vector<double> values;
+  for (const SampleRecord& sample : samples)
+    if (const std::optional<double> one = value(sample)) values.push_back(*one);
+  return summary_of(values);
+}
+
+double score(const SampleRecord& sample, const std::string& metric) {
+  const auto at = sample.scores.find(metric);
+  if (at == sample.scores.end())
+    throw DataError(fmt::format("point {}: sample {} has no score '{}'", sample.point_id, sample.sample_id, metric));
+  return at->second;
+}
+
+void summarize_metrics(Record& record, const std::vector<SampleRecord>& samples) {
+  record.metrics.clear();
+  for (const auto& [metric, unused] : samples.front().scores)
+    record.metrics[metric] =
+        summary_over(samples, [&](const SampleRecord& s) { return std::optional(score(s, metric)); });
+}
+
+void summarize_divergence(Record& record, const std::vector<SampleRecord>& samples) {
+  const auto positions = [](const SampleRecord& s) { return static_cast<double>(s.kl.size()); };
+  record.kl = summary_over(samples, [&](const SampleRecord& s) -> std::optional<double> {
+    if (s.kl.empty()) return std::nullopt;
+    return std::accumulate(s.kl.begin(), s.kl.end(), 0.0) / positions(s);
+  });
+  record.top1_flips = summary_over(samples, [&](const SampleRecord& s) -> std::optional<double> {
+    if (s.kl.empty()) return std::nullopt;
+    return static_cast<double>(s.top1_flips) / positions(s);
+  });
+  std::vector<float> all;
+  for (const SampleRecord& sample : samples) all.insert(all.end(), sample.kl.begin(), sample.kl.end());
+  record.kl_p99 = record.kl_max = 0;
+  if (all.empty()) return;
+  if (std::any_of(all.begin(), all.end(), [](float kl) { return std::isnan(kl); })) {
+    record.kl_p99 = record.kl_max = std::numeric_limits<double>::quiet_NaN();
+    return;
+  }
+  const size_t rank = (all.size() * 99 + 99) / 100 - 1;
+  std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rank), all.end());
+  record.kl_p99 = all[rank];
+  record.kl_max = *std::max_element(all.begin() + static_cast<std::ptrdiff_t>(rank), all.end());
+}
+
+void check_pairs(const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference) {
+  if (samples.size() != reference.size())
+    throw DataError(fmt::format("point {}: {} samples, but {} of the full-precision row", samples.front().point_id,
+                                samples.size(), reference.size()));
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const SampleRecord &a = reference[i], &b = samples[i];
+    if (a.sample_id != b.sample_id || a.prompt_hash != b.prompt_hash)
+      throw DataError(fmt::format("point {}: sample {} is paired with sample {} of another prompt", b.point_id,
+                                  b.sample_id, a.sample_id));
+  }
+}
+
+bool zero_or_one(double value) {
+  return value == 0 || value == 1;
+}
+
+Paired paired_difference(const std::string& metric, const std::vector<SampleRecord>& samples,
+                         const std::vector<SampleRecord>& reference) {
+  Paired paired;
+  paired.metric = metric;
+  std::vector<double> deltas;
+  bool binary = true;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    const double full = score(reference[i], metric), own = score(samples[i], metric);
+    deltas.push_back(own - full);
+    binary = binary && zero_or_one(full) && zero_or_one(own);
+    if (own < full) ++paired.lost;
+    if (own > full) ++paired.gained;
+  }
+  if (!binary) paired.lost = paired.gained = 0;
+  const Summary delta = summary_of(deltas);
+  paired.delta = delta.mean;
+  paired.standard_error = delta.standard_error;
+  return paired;
+}
+
+void summarize_bytes(Record& record, const std::vector<SampleRecord>& samples) {
+  const auto longest = std::max_element(samples.begin(), samples.end(),
+                                        [](const auto& a, const auto& b) { return a.bytes.tokens < b.bytes.tokens; });
+  record.bytes = longest->bytes;
+  const auto ratio = [](int64_t bytes, int64_t of) -> std::optional<double> {
+    if (of == 0) return std::nullopt;
+    return static_cast<double>(bytes) / static_cast<double>(of);
+  };
+  record.effective_bits =
+      8 * summary_over(samples, [&](const SampleRecord& s) { return ratio(s.bytes.live, s.bytes.values); }).mean;
+  record.bytes_per_token =
+      summary_over(samples, [&](const SampleRecord& s) { return ratio(s.bytes.live, s.bytes.tokens); }).mean;
+}
+
+void summarize_time(Record& record, const std::vector<SampleRecord>& samples) {
+  record.prefill_ms =
+      summary_over(samples, [](const SampleRecord& s) { return std::optional(s.time.prefill_ms); }).mean;
+  record.compress_ms =
+      summary_over(samples, [](const SampleRecord& s) { return std::optional(s.time.compress_ms); }).mean;
+  const Summary decode = summary_over(samples, [](const SampleRecord& s) { return s.time.decode_ms_per_token; });
+  record.decode_ms_per_token = decode.n > 0 ? std::optional(decode.mean) : std::nullopt;
+}
+
+}  // namespace
+
+void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,
+               bool lossless) {
+  if (samples.empty()) throw DataError(fmt::format("point {}: no samples", record.id));
+  check_pairs(samples, reference);
+  record.n = static_cast<int64_t>(samples.size());
+  summarize_metrics(record, samples);
+  summarize_divergence(record, samples);
+  record.paired = paired_difference(record.primary_metric, samples, reference);
+  summarize_bytes(record, samples);
+  summarize_time(record, samples);
+  record.compressed_reads = 0;
+  for (const SampleRecord& sample : samples) record.compressed_reads += sample.compressed_reads;
+  record.status = record.compressed_reads == 0 && !lossless ? "not_engaged" : "ok";
+}
+
+}  // namespace kvsweep

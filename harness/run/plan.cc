@@ -1,0 +1,95 @@
+#include "harness/run/plan.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <fstream>
+#include <string>
+
+#include "harness/core/stopwatch.h"
+
+namespace kvsweep {
+namespace {
+
+constexpr int64_t kProbeTokens = 128;
+constexpr int64_t kProbeRows = 8;
+
+double step_ms(const Llama& llama, const Scheme& scheme, int64_t rows) {
+  std::vector<std::unique_ptr<KvCache>> caches;
+  for (int64_t i = 0; i < rows; ++i) caches.push_back(scheme.make_cache(llama.cache_context(4)));
+  double best = 0;
+  for (int64_t position = 0; position < 3; ++position) {
+    std::vector<Row> batch(static_cast<size_t>(rows));
+    for (int64_t i = 0; i < rows; ++i) batch[i] = {caches[i].get(), {0}, position, {1}};
+    const Stopwatch watch(llama.options().device);
+    llama.logits(llama.step(batch));
+    const double ms = watch.ms();
+    best = position == 0 ? ms : std::min(best, ms);
+  }
+  return best;
+}
+
+int64_t cache_bytes(const Scheme& scheme, const Llama& llama, int64_t tokens) {
+  CacheContext context = llama.cache_context(tokens);
+  context.layers = 1;
+  const std::unique_ptr<KvCache> cache = scheme.make_cache(context);
+  const at::Tensor x =
+      at::randn({context.kv_heads, tokens, context.head_dim}, at::kFloat).to(context.device, context.dtype);
+  cache->append(0, {x, x, 0});
+  ByteLedger ledger;
+  cache->account(ledger);
+  return ledger.reserved_bytes() * llama.config().layers;
+}
+
+}  // namespace
+
+Speed measure_speed(const Llama& llama, const Scheme& reference) {
+  Speed speed;
+  const std::vector<int32_t> tokens(kProbeTokens, 0);
+  const PrefillSink ignore = [](int64_t, const KvSlab&) {};
+  llama.prefill(tokens, ignore, 0);
+  const Stopwatch watch(llama.options().device);
+  llama.prefill(tokens, ignore, 0);
+  speed.prefill_ms_per_token = watch.ms() / kProbeTokens;
+  speed.step_ms = step_ms(llama, reference, 1);
+  speed.step_ms_per_row = std::max(0.0, step_ms(llama, reference, kProbeRows) - speed.step_ms) / (kProbeRows - 1);
+  speed.read_ns_per_value = llama.options().device.is_cpu() ? 0.6 : 0.01;
+  return speed;
+}
+
+GroupPlan plan_group(const SweepGroup& group, const std::vector<const Scheme*>& pending, const Scheme& reference,
+                     const Llama& llama, const Speed& speed, int64_t samples) {
+  const LlamaConfig& config = llama.config();
+  const int64_t tokens = group.task->tokens(), decode = group.task->decode_tokens();
+  const int64_t values = 2 * config.layers * config.kv_heads * config.head_dim * tokens;
+  GroupPlan plan;
+  plan.points = static_cast<int64_t>(pending.size());
+  plan.samples = samples;
+  plan.cache_bytes = cache_bytes(reference, llama, tokens);
+  double rows = 1;
+  for (const Scheme* scheme : pending) {
+    if (scheme->traits().lossless) continue;
+    plan.cache_bytes += cache_bytes(*scheme, llama, tokens);
+    ++rows;
+  }
+  plan.transient_bytes = 4 * (values / config.layers + tokens * (2 * config.intermediate + 4 * config.hidden));
+  // Query tokens of a row read the cache once per slab; a generated token reads it once.
+  const double reads =
+      rows * static_cast<double>(decode) * static_cast<double>(values) * speed.read_ns_per_value * 1e-6;
+  const double steps = static_cast<double>(decode) * (speed.step_ms + (rows - 1) * speed.step_ms_per_row);
+  const double prefill = speed.prefill_ms_per_token * static_cast<double>(tokens);
+  const double context = group.view.chunk_tokens > 0 ? prefill * rows : prefill;
+  plan.seconds_per_sample = (context + steps + reads) * 1e-3;
+  return plan;
+}
+
+int64_t available_memory_bytes() {
+  std::ifstream in("/proc/meminfo");
+  std::string key, unit;
+  int64_t kib = 0;
+  while (in >> key >> kib >> unit)
+    if (key == "MemAvailable:") return kib * 1024;
+  return 0;
+}
+
+}  // namespace kvsweep

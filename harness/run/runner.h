@@ -1,0 +1,29 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+namespace kvsweep {
+
+struct RunOptions {
+  std::optional<std::filesystem::path> out;   // default: results/<sweep name>
+  std::optional<int64_t> limit;               // at most this many samples a point
+  std::optional<std::string> only;            // glob over point labels
+  std::optional<std::filesystem::path> data;  // first data root
+  bool dry_run = false;                       // print the plan and stop
+  std::string command;                        // recorded
+};
+
+// Exit statuses of the program.
+inline constexpr int kExitOk = 0, kExitFailedPoints = 1, kExitBadInput = 2, kExitInterrupted = 130;
+
+// Runs a sweep: plans it, says what it will cost, evaluates every prompt under all of a group's pending schemes at
+// once, appends what comes out, and writes one record for each point, also for one that failed. A second call goes on
+// where the first one ended. The unit of work is one prompt under all pending points of its group, so that results do
+// not depend on where an earlier run was stopped. Returns kExitOk, kExitFailedPoints or kExitInterrupted. Throws
+// ConfigError or DataError before anything is written.
+int run_sweep(const std::filesystem::path& sweep_file, const RunOptions& options);
+
+}  // namespace kvsweep

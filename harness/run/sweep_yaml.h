@@ -1,0 +1,35 @@
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "harness/core/params.h"
+
+namespace kvsweep {
+
+// A sweep file as it is written, before names are looked up and plug-ins are built: who reads YAML is here, what a
+// sweep means is in sweep.h.
+
+// One entry of `tasks` or `schemes`: a name and its axes in the order of writing; a single value is an axis of one.
+struct PluginEntry {
+  ParamValue name;
+  std::vector<std::pair<std::string, std::vector<ParamValue>>> axes;
+
+  // The product of the axes, the last varying fastest.
+  std::vector<std::map<std::string, ParamValue>> expand() const;
+};
+
+struct SweepText {
+  std::optional<ParamValue> name;
+  std::vector<ParamValue> models, views, seeds;  // views: "exact", "chunked:128"; views and seeds may be empty
+  std::vector<PluginEntry> tasks, schemes;
+};
+
+// Throws ConfigError "<place>:<line>: ..." for what is not YAML, unknown, duplicate or missing keys, empty or nested
+// lists, maps and nulls where values belong, and entries whose product is absurd.
+SweepText read_sweep_yaml(const std::string& yaml, const std::string& place);
+
+}  // namespace kvsweep

@@ -1,0 +1,71 @@
+#pragma once
+
+#include <string_view>
+
+#include "harness/core/codec.h"
+
+namespace kvsweep {
+
+enum class GroupAxis {
+  kToken,    // `group` neighbouring channels of one token share scale and zero
+  kChannel,  // `group` neighbouring tokens of one channel do
+};
+
+struct AffineOptions {
+  int64_t bits = 4;    // 1..8; symmetric: 2..8
+  int64_t group = 64;  // values that share metadata; token axis: divides D
+  GroupAxis axis = GroupAxis::kToken;
+  bool symmetric = false;
+  at::ScalarType metadata = at::kHalf;  // kHalf or kFloat
+};
+
+// Uniform quantization: x ~ (code - offset) * scale + zero, in float32, product and sum rounded separately.
+//
+//   asymmetric  N = 2^bits - 1, zero = min, scale = (max - min) / N, offset 0, code = clamp(round((x - zero) / scale),
+//   0, N) symmetric   M = 2^(bits-1) - 1, no zero, scale = max|x| / M, offset M, code = clamp(round(x / scale), -M, M)
+//   + M;
+//               the code 2M + 1 stays unused. One bit has no level but 0 (M = 0) and is refused.
+//
+// round is half to even. min, max and scale are float32, then rounded to the metadata's type before codes are made.
+//
+// Edges. Magnitudes beyond the metadata's range saturate (fp16: 65504), so that decoded values are always finite.
+// A scale that rounds to zero (a constant group, or a range that fp16 cannot express: below about N * 3e-8) is stored
+// as 1 with code 0 (symmetric: M), so the group decodes to its stored minimum (0). NaN, infinity and ranges of more
+// than half of float32's are refused with c10::Error.
+//
+// Parts, for x [H, T, D], B = packed_bytes(D, bits) (bitpack.h: each token's D codes are one packed row):
+//   token axis    codes [H, T, B] uint8,            scale and zero [H, T, D / group]
+//   channel axis  codes [H, T / group, group, B],   scale and zero [H, T / group, D]
+// Symmetric has no zero. Bytes a value (D a multiple of 8): bits / 8 + (scale and zero bytes) / group.
+class AffineCodec final : public Codec {
+ public:
+  // Throws c10::Error on options outside their range or a group that does not divide head_dim on the token axis.
+  AffineCodec(AffineOptions options, int64_t head_dim);
+
+  std::string name() const override { return "affine"; }
+  int64_t group_tokens() const override { return options_.axis == GroupAxis::kChannel ? options_.group : 1; }
+  double nominal_bits() const override { return static_cast<double>(options_.bits); }
+  std::vector<PartSpec> parts() const override;
+  std::vector<at::Tensor> encode(const at::Tensor& x) const override;
+  at::Tensor decode(const std::vector<at::Tensor>& parts) const override;
+
+  const AffineOptions& options() const { return options_; }
+  int64_t head_dim() const { return head_dim_; }
+  // What is subtracted from a stored code.
+  int64_t offset() const { return options_.symmetric ? (int64_t{1} << (options_.bits - 1)) - 1 : 0; }
+  // The largest stored code.
+  int64_t top() const { return options_.symmetric ? 2 * offset() : (int64_t{1} << options_.bits) - 1; }
+
+  // The same parts and values, bit for bit, with tensor operations: what encode() and decode() run where there is no
+  // kernel of our own.
+  std::vector<at::Tensor> encode_with_ops(const at::Tensor& x) const;
+  at::Tensor decode_with_ops(const std::vector<at::Tensor>& parts) const;
+
+ private:
+  void check_input(const at::Tensor& x) const;
+
+  AffineOptions options_;
+  int64_t head_dim_;
+};
+
+}  // namespace kvsweep

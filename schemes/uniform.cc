@@ -1,0 +1,79 @@
+#include <fmt/format.h>
+
+#include "harness/core/error.h"
+#include "harness/core/scheme.h"
+#include "schemes/codec/affine.h"
+#include "schemes/parts/streamed_cache.h"
+
+namespace kvsweep {
+namespace {
+
+constexpr int64_t kMaxTokens = 1 << 20;
+
+class Uniform final : public Scheme {
+ public:
+  explicit Uniform(Params& params);
+
+  NominalBits nominal_bits() const override {
+    return {static_cast<double>(keys_.bits), static_cast<double>(values_.bits)};
+  }
+  CompressedFrom compressed_from(int64_t context_tokens, int64_t tokens) const override {
+    return {residency(keys_).compressed_from(context_tokens, tokens),
+            residency(values_).compressed_from(context_tokens, tokens)};
+  }
+  std::unique_ptr<KvCache> make_cache(const CacheContext& context) const override {
+    const LayerPlan plan{stream("k_group", keys_, context.head_dim), stream("v_group", values_, context.head_dim),
+                         rotation_};
+    return std::make_unique<StreamedCache>(context, std::vector<LayerPlan>(static_cast<size_t>(context.layers), plan));
+  }
+
+ private:
+  // Groups along tokens wait exact until they are full.
+  Residency residency(const AffineOptions& options) const {
+    return {sink_, window_, options.axis == GroupAxis::kChannel ? options.group : 1};
+  }
+  StreamPlan stream(const char* key, const AffineOptions& options, int64_t head_dim) const {
+    if (options.axis == GroupAxis::kToken && head_dim % options.group != 0)
+      throw ConfigError(
+          fmt::format("uniform.{} = {} does not divide the model's head dim {}: groups along a token "
+                      "need a divisor of it",
+                      key, options.group, head_dim));
+    return {std::make_shared<AffineCodec>(options, head_dim), residency(options)};
+  }
+
+  AffineOptions keys_, values_;
+  KeyRotation rotation_ = KeyRotation::kApplied;
+  int64_t sink_ = 0, window_ = 0;
+};
+
+Uniform::Uniform(Params& params) {
+  const auto axis = [&params](const char* key, const char* help) {
+    return params.choice(key, "token", {"token", "channel"}, help) == "token" ? GroupAxis::kToken : GroupAxis::kChannel;
+  };
+  keys_.bits = params.integer("k_bits", 4, 1, 8, "bits of a key's code");
+  values_.bits = params.integer("v_bits", 4, 1, 8, "bits of a value's code");
+  const int64_t group = params.integer("group", 64, 2, 1024, "values that share a scale and a zero");
+  keys_.group = params.integer("k_group", group, 2, 1024, "the same for keys alone");
+  values_.group = params.integer("v_group", group, 2, 1024, "the same for values alone");
+  keys_.axis = axis("k_axis", "keys: a group is channels of one token, or tokens of one channel");
+  values_.axis = axis("v_axis", "values: a group is channels of one token, or tokens of one channel");
+  keys_.symmetric = values_.symmetric = params.flag("symmetric", false, "levels around zero, no stored minimum");
+  keys_.metadata = values_.metadata =
+      params.choice("metadata", "fp16", {"fp16", "fp32"}, "type of scale and zero") == "fp16" ? at::kHalf : at::kFloat;
+  sink_ = params.integer("sink", 0, 0, kMaxTokens, "first tokens, kept exact");
+  window_ = params.integer("window", 0, 0, kMaxTokens, "newest tokens, kept exact; counts the token being decoded");
+  if (params.choice("k_rope", "after", {"after", "before"}, "keys are compressed after or before RoPE") == "before")
+    rotation_ = KeyRotation::kPending;
+  params.finish();
+  for (const auto& [key, bits] : {std::pair{"k_bits", keys_.bits}, std::pair{"v_bits", values_.bits}})
+    if (keys_.symmetric && bits < 2) params.reject(key, "symmetric levels need at least 2 bits");
+}
+
+}  // namespace
+
+SchemeEntry uniform_entry() {
+  return {"uniform", "affine codes of 1 to 8 bits in groups along channels or tokens, with optional sink and window",
+          [](Params& params) -> std::unique_ptr<Scheme> { return std::make_unique<Uniform>(params); }};
+}
+
+}  // namespace kvsweep

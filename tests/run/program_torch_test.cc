@@ -1,0 +1,243 @@
+// contract: the program as a person starts it: resume after kill -9, SIGINT, exit statuses, messages for bad input.
+#include <signal.h>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
+#include <chrono>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
+#include "harness/core/random.h"
+#include "tests/support/golden.h"
+#include "tests/support/process.h"
+#include "tests/support/torch/model_directory.h"
+
+namespace kvsweep::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using Catch::Matchers::ContainsSubstring;
+
+constexpr const char* kSweep = R"(model: model
+tasks:
+  - {name: needle, tokens: 640, samples: 4, depths: 2, max_new_tokens: 4}
+  - {name: perplexity, text: model, tokens: 96, samples: 3}
+schemes:
+  - {name: full}
+  - {name: uniform, k_bits: [2, 4], v_bits: [2, 8], group: 16}
+)";
+
+// A directory with a tiny model and a sweep of 10 points in 2 groups.
+class Workplace {
+ public:
+  Workplace() {
+    write_model_directory(path() / "model");
+    write_text(path() / "sweep.yaml", kSweep);
+  }
+  const fs::path& path() const { return directory_.path(); }
+  std::map<std::string, std::string> environment() const {
+    return {{"XDG_CACHE_HOME", (path() / "cache").string()}, {"OMP_NUM_THREADS", "1"}};
+  }
+  ProcessResult run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), {"--threads", "1"});
+    return run_program(path(), arguments, environment());
+  }
+
+ private:
+  TemporaryDirectory directory_;
+};
+
+// Records by point, without what may differ between two runs: times and the run's own name.
+std::map<std::string, nlohmann::json> comparable(const fs::path& file, const char* key) {
+  std::map<std::string, nlohmann::json> lines;
+  std::istringstream in(read_text(file));
+  for (std::string text; std::getline(in, text);) {
+    nlohmann::json line = nlohmann::json::parse(text);
+    for (const char* timing : {"prefill_ms", "compress_ms", "decode_ms_per_token", "time"}) line.erase(timing);
+    if (line.contains("env")) {
+      line["env"].erase("started_at");
+      line["env"].erase("command");
+    }
+    std::string id = line[key].get<std::string>();
+    if (line.contains("sample_id")) id += "/" + line["sample_id"].get<std::string>();
+    lines[id] = line;
+  }
+  return lines;
+}
+
+}  // namespace
+
+TEST_CASE("a run killed at 20 random moments ends with the records of an undisturbed run") {
+  const Workplace place;
+  const auto begin = std::chrono::steady_clock::now();
+  const ProcessResult undisturbed = place.run({"run", "sweep.yaml", "--out", "a"});
+  INFO(undisturbed.err);
+  REQUIRE(undisturbed.status == 0);
+  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
+  fs::remove_all(place.path() / "cache");  // so that kills fall into the sampling of texts too
+  Rng rng(20261122);
+  for (int i = 0; i < 20; ++i) {
+    Process process(place.path(), {"--threads", "1", "run", "sweep.yaml", "--out", "b"}, place.environment());
+    std::this_thread::sleep_for(whole * rng.uniform());
+    process.signal(SIGKILL);
+    process.wait();
+  }
+  const ProcessResult last = place.run({"run", "sweep.yaml", "--out", "b"});
+  INFO(last.err);
+  REQUIRE(last.status == 0);
+  const auto expected = comparable(place.path() / "a/records.jsonl", "id");
+  CHECK(expected.size() == 10);
+  CHECK(comparable(place.path() / "b/records.jsonl", "id") == expected);
+  CHECK(comparable(place.path() / "b/samples.jsonl", "point_id") ==
+        comparable(place.path() / "a/samples.jsonl", "point_id"));
+}
+
+TEST_CASE("a finished sweep runs nothing again") {
+  const Workplace place;
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 0);
+  const std::string records = read_text(place.path() / "a/records.jsonl");
+  const std::string samples = read_text(place.path() / "a/samples.jsonl");
+  const ProcessResult again = place.run({"run", "sweep.yaml", "--out", "a"});
+  CHECK(again.status == 0);
+  CHECK_THAT(again.err, ContainsSubstring("0 to run"));
+  CHECK(read_text(place.path() / "a/records.jsonl") == records);
+  CHECK(read_text(place.path() / "a/samples.jsonl") == samples);
+}
+
+TEST_CASE("a sweep run with a limit is completed by a run without one") {
+  const Workplace place;
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a", "--limit", "1"}).status == 0);
+  for (const auto& [id, record] : comparable(place.path() / "a/records.jsonl", "id")) CHECK(record["n"] == 1);
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 0);
+  for (const auto& [id, record] : comparable(place.path() / "a/records.jsonl", "id"))
+    CHECK(record["n"].get<int>() >= 3);
+}
+
+TEST_CASE("SIGINT ends after the running step with status 130 and nothing torn") {
+  const Workplace place;
+  write_text(place.path() / "long.yaml",
+             "model: model\ntasks: [{name: needle, tokens: 1024, samples: 400, depths: 2, max_new_tokens: 16}]\n"
+             "schemes: [{name: uniform, k_bits: 2, group: 16}]\n");
+  Process process(place.path(), {"--threads", "1", "run", "long.yaml", "--out", "a"}, place.environment());
+  const fs::path samples = place.path() / "a/samples.jsonl";
+  while (process.running() && !(fs::exists(samples) && fs::file_size(samples) > 0))
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  process.signal(SIGINT);
+  const ProcessResult result = process.wait();
+  CHECK(result.status == 130);
+  CHECK_THAT(result.err, ContainsSubstring("interrupted"));
+  const std::string text = read_text(samples);
+  CHECK(text.ends_with("\n"));
+  CHECK(comparable(samples, "point_id").size() >= 2);
+}
+
+TEST_CASE("a point that fails is a record, the others go on, the status tells") {
+  const Workplace place;
+  write_text(place.path() / "sweep.yaml",
+             "model: model\ntasks: [{name: needle, tokens: 640, samples: 2, depths: 2, max_new_tokens: 2}]\n"
+             "schemes: [{name: uniform, group: [16, 5]}]\n");  // 5 does not divide the head dimension 16
+  const ProcessResult result = place.run({"run", "sweep.yaml", "--out", "a"});
+  INFO(result.err);
+  CHECK(result.status == 1);
+  int failed = 0, ok = 0;
+  for (const auto& [id, record] : comparable(place.path() / "a/records.jsonl", "id")) {
+    failed += record["status"] == "failed" && record["error"].get<std::string>().find("group") != std::string::npos;
+    ok += record["status"] == "ok" && record["n"] == 2;
+  }
+  CHECK(failed == 1);
+  CHECK(ok == 1);
+  CHECK_THAT(place.run({"report", "a"}).out, ContainsSubstring("failed"));
+}
+
+TEST_CASE("bad input ends with status 2, names the place and writes nothing") {
+  const Workplace place;
+  const auto sweep_with = [&](const std::string& line) {
+    write_text(place.path() / "bad.yaml",
+               "model: model\ntasks: [{name: perplexity, text: model, tokens: 64, samples: 1}]\n" + line);
+    return place.run({"run", "bad.yaml", "--out", "bad"});
+  };
+  const auto check = [&](const ProcessResult& result, const std::string& message) {
+    INFO(result.err);
+    CHECK(result.status == 2);
+    CHECK_THAT(result.err, ContainsSubstring(message));
+    CHECK_FALSE(fs::exists(place.path() / "bad"));
+  };
+  check(sweep_with("schemes: [{name: uniform, k_bitz: 4}]\n"), "bad.yaml:3: uniform.k_bitz");
+  check(sweep_with("schemes: [{name: uniform, k_bits: 9}]\n"), "bad.yaml:3: uniform.k_bits = 9 is outside [1, 8]");
+  check(sweep_with("schemes: [{name: unifrom}]\n"), "did you mean 'uniform'?");
+  check(sweep_with("schemes: [{name: full}]\nview: as_decoded\n"), "as_decoded");
+  check(sweep_with("schemes: [{name: full}, {name: full}]\n"), "bad.yaml:3");
+  check(place.run({"run", "nowhere.yaml", "--out", "bad"}), "nowhere.yaml");
+  check(place.run({"run", "sweep.yaml", "--out", "bad", "--only", "nothing*"}), "matches none");
+  write_text(place.path() / "bad.yaml",
+             "model: nowhere\ntasks: [{name: perplexity, text: model, tokens: 64}]\nschemes: [{name: full}]\n");
+  check(place.run({"run", "bad.yaml", "--out", "bad"}), "nowhere");
+  write_text(place.path() / "bad.yaml",
+             "model: model\ntasks: [{name: perplexity, text: model, tokens: 4096}]\nschemes: [{name: full}]\n");
+  check(place.run({"run", "bad.yaml", "--out", "bad"}), "4096");
+  write_text(place.path() / "bad.yaml",
+             "model: model\ntasks: [{name: perplexity, text: no/such/file, tokens: 64}]\nschemes: [{name: full}]\n");
+  check(place.run({"run", "bad.yaml", "--out", "bad"}), "no/such/file");
+  CHECK(place.run({"run"}).status == 2);
+  CHECK(place.run({"nonsense"}).status == 2);
+}
+
+TEST_CASE("a results directory of another sweep is refused and left alone") {
+  const Workplace place;
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a", "--limit", "1"}).status == 0);
+  const std::string records = read_text(place.path() / "a/records.jsonl");
+  write_text(place.path() / "other.yaml",
+             "model: model\ntasks: [{name: perplexity, text: model, tokens: 64}]\nschemes: [{name: full}]\n");
+  const ProcessResult result = place.run({"run", "other.yaml", "--out", "a"});
+  CHECK(result.status == 2);
+  CHECK_THAT(result.err, ContainsSubstring("another sweep"));
+  CHECK(read_text(place.path() / "a/records.jsonl") == records);
+}
+
+TEST_CASE("other weights under the same name are refused") {
+  const Workplace place;
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a", "--limit", "1"}).status == 0);
+  write_model_directory(place.path() / "model", 2);
+  const ProcessResult result = place.run({"run", "sweep.yaml", "--out", "a"});
+  CHECK(result.status == 2);
+  CHECK_THAT(result.err, ContainsSubstring("weights"));
+}
+
+TEST_CASE("a full disk is an error that names the file, and the run can go on elsewhere") {
+  const Workplace place;
+  fs::create_directory(place.path() / "a");
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a", "--limit", "1"}).status == 0);
+  fs::remove(place.path() / "a/samples.jsonl");
+  fs::create_symlink("/dev/full", place.path() / "a/samples.jsonl");
+  const ProcessResult result = place.run({"run", "sweep.yaml", "--out", "a"});
+  CHECK(result.status == 2);
+  CHECK_THAT(result.err, ContainsSubstring("samples.jsonl"));
+}
+
+TEST_CASE("a dry run prints the plan and writes nothing") {
+  const Workplace place;
+  const ProcessResult result = place.run({"run", "sweep.yaml", "--out", "a", "--dry-run"});
+  CHECK(result.status == 0);
+  CHECK_THAT(result.out, ContainsSubstring("5 points x 4 samples"));
+  CHECK_FALSE(fs::exists(place.path() / "a"));
+}
+
+TEST_CASE("--only runs the points whose label matches") {
+  const Workplace place;
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a", "--only", "*k_bits=2 v_bits=8*"}).status == 0);
+  CHECK(comparable(place.path() / "a/records.jsonl", "id").size() == 2);
+}
+
+TEST_CASE("a person can look inside a model") {
+  const Workplace place;
+  CHECK_THAT(place.run({"model", "info", "model"}).out, ContainsSubstring("2 key-value heads"));
+  CHECK_THAT(place.run({"model", "tokenize", "model", "hi"}).out, ContainsSubstring("104"));
+  CHECK_THAT(place.run({"model", "logits", "model", "hi", "--top", "3"}).out, ContainsSubstring("probability"));
+  CHECK(place.run({"model", "generate", "model", "hi", "--tokens", "5"}).status == 0);
+  CHECK_THAT(place.run({"list", "schemes"}).out, ContainsSubstring("k_bits"));
+  CHECK_THAT(place.run({"list", "tasks"}).out, ContainsSubstring("needle"));
+}
+
+}  // namespace kvsweep::testing
