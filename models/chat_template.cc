@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "harness/core/error.h"
+#include "models/utf8.h"
 
 namespace kvsweep {
 
@@ -18,11 +19,24 @@ constexpr size_t kShownBytes = 80;
 // tokenizer_config.json of HuggingFaceTB/SmolLM2-135M-Instruct.
 constexpr std::string_view kSmolLm2System = "You are a helpful AI assistant named SmolLM, trained by Hugging Face";
 
-std::string trimmed(const std::string& text) {
-  constexpr const char* kSpaces = " \t\n\r\f\v";
-  const size_t begin = text.find_first_not_of(kSpaces);
-  if (begin == std::string::npos) return "";
-  return text.substr(begin, text.find_last_not_of(kSpaces) - begin + 1);
+// What Python's str.strip() takes for a space: Unicode's White_Space and four control characters.
+bool is_space(char32_t code) {
+  return (code >= 0x09 && code <= 0x0D) || (code >= 0x1C && code <= 0x20) || code == 0x85 || code == 0xA0 ||
+         code == 0x1680 || (code >= 0x2000 && code <= 0x200A) || code == 0x2028 || code == 0x2029 || code == 0x202F ||
+         code == 0x205F || code == 0x3000;
+}
+
+std::string trimmed(std::string_view text) {
+  size_t begin = text.size(), end = 0;
+  for (size_t at = 0; at < text.size();) {
+    const Utf8Step step = first_utf8(text.substr(at));
+    if (!step.valid || !is_space(step.code)) {
+      begin = std::min(begin, at);
+      end = at + step.bytes;
+    }
+    at += step.bytes;
+  }
+  return end == 0 ? "" : std::string(text.substr(begin, end - begin));
 }
 
 // OpenAI's ChatML: <|im_start|>role, newline, content<|im_end|>, newline. No BOS.

@@ -140,7 +140,7 @@ class Reader {
       const json& text = at(token, "content");
       if (!text.is_string()) fail("added_tokens holds " + token.dump() + ", which has no text 'content'");
       for (const char* key : {"lstrip", "rstrip", "single_word"})
-        if (is(token, key, true, false)) fail(fmt::format("added_tokens: {} of '{}' is not known", key, text.dump()));
+        if (is(token, key, true, false)) fail(fmt::format("added_tokens: {} of {} is not known", key, text.dump()));
       const int32_t id = put(text, at(token, "id"), "added_tokens");
       out_.vocabulary.added.push_back({text, id, is(token, "special", true, false)});
     }

@@ -247,7 +247,8 @@ std::unique_ptr<Task> make_needle(Params& params) {
   s.keys = params.integer("keys", 1, 1, kRulerDepths, "keys hidden in the text");
   s.queries = params.integer("queries", 1, 1, kRulerDepths, "keys asked for");
   s.values = params.integer("values", 1, 1, kRulerDepths, "values of each key");
-  s.max_new_tokens = params.integer("max_new_tokens", 32, 1, 4096, "tokens generated as the answer");
+  s.max_new_tokens = params.integer("max_new_tokens", s.needle == "uuid" ? 48 : 32, 1, 4096,
+                                    "tokens generated as the answer; 48 for uuid when left out");
   if (s.queries > s.keys) params.reject("queries", fmt::format("more than keys = {}", s.keys));
   if (s.keys * s.values > kRulerDepths)
     params.reject("values", fmt::format("keys * values = {} needles; at most {}", s.keys * s.values, kRulerDepths));

@@ -212,8 +212,8 @@ TEST_CASE("parameters that cannot go together are refused by name") {
 
 TEST_CASE("an answer that does not fit into the generation is refused before anything runs") {
   const testing::ByteTokenizer tokenizer(false);
-  CHECK_THROWS_MATCHES(samples_of({{"needle", "uuid"}}, tokenizer), ConfigError,
-                       MessageMatches(ContainsSubstring("needle.max_new_tokens = 32") &&
+  CHECK_THROWS_MATCHES(samples_of({{"needle", "uuid"}, {"max_new_tokens", "36"}}, tokenizer), ConfigError,
+                       MessageMatches(ContainsSubstring("needle.max_new_tokens = 36") &&
                                       ContainsSubstring("takes 37 tokens")));  // a space and 36 characters
 }
 
