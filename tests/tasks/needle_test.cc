@@ -34,7 +34,7 @@ std::unique_ptr<Task> needle(const Values& values) {
 }
 
 std::vector<Sample> samples_of(const Values& values, const Tokenizer& tokenizer, const DataLocator& data) {
-  return needle(values)->samples({tokenizer, data, nullptr, 100000, 17});
+  return needle(values)->samples({tokenizer, data, nullptr, 17});
 }
 
 std::vector<Sample> samples_of(const Values& values, const Tokenizer& tokenizer) {
