@@ -81,10 +81,11 @@ std::unique_ptr<Task> make_perplexity(Params& params) {
   const std::string text =
       params.text("text", std::nullopt, "model (sampled from it), wikitext2, or a text file below a data root");
   const int64_t tokens = params.integer("tokens", std::nullopt, 4, 1 << 20, "tokens of a window");
-  const int64_t scored = params.integer("scored", tokens / 2, 2, tokens,
+  const int64_t scored = params.integer("scored", tokens / 2, 2, 1 << 20,
                                         "tokens at a window's end that form the query, all but its first scored; half "
                                         "of the window when left out");
   const int64_t samples = params.integer("samples", 8, 1, 1000000, "windows, from the beginning of the text");
+  if (scored > tokens) params.reject("scored", fmt::format("more than tokens = {}", tokens));
   const std::string near = nearest_name(text, {kModelText, kWikitext2});
   if (!near.empty() && near != text) params.reject("text", fmt::format("did you mean '{}'?", near));
   params.finish();
