@@ -61,11 +61,10 @@ class DataLocator {
   std::vector<std::filesystem::path> roots_;
 };
 
-// Texts that the full-precision model writes itself: `sequences` of them, each of `tokens` ids that begin with BOS (or with
-// the model's first end token where it has no BOS), sampled at temperature 1. A pure function of the model and the seed,
-// sampled as one batch and cached on disk by the runner.
-using ModelText =
-    std::function<std::vector<std::vector<int32_t>>(int64_t sequences, int64_t tokens, uint64_t seed)>;
+// Texts that the full-precision model writes itself: `sequences` of them, each of `tokens` ids that begin with BOS (or
+// with the model's first end token where it has no BOS), sampled at temperature 1. A pure function of the model and the
+// seed, sampled as one batch and cached on disk by the runner.
+using ModelText = std::function<std::vector<std::vector<int32_t>>(int64_t sequences, int64_t tokens, uint64_t seed)>;
 
 // What a task may use to build its samples.
 struct TaskContext {
