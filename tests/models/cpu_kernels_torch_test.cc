@@ -43,7 +43,7 @@ TEST_CASE("a row of a batch is bit for bit the row alone") {
   if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
   const int64_t rows = 11, outs = 500, in = 203;
   const auto x = random_values(rows * in, 4), weight = random_values(outs * in, 5);
-  std::vector<float> together(size_t(rows * outs)), alone(size_t(outs));
+  std::vector<float> together(static_cast<size_t>(rows * outs)), alone(static_cast<size_t>(outs));
   multiply_few_rows(x.data(), rows, weight.data(), outs, in, together.data(), false);
   for (int64_t m = 0; m < rows; ++m) {
     multiply_few_rows(x.data() + m * in, 1, weight.data(), outs, in, alone.data(), false);
