@@ -39,6 +39,10 @@ add_library(kvsweep_deps_torch INTERFACE)
 # Searched last: the wheel carries headers of an fmt that it does not export, and they must not hide the system's.
 target_compile_options(kvsweep_deps_torch INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${KVSWEEP_TORCH_DIR}/include>")
+# at::parallel_for is serial without it. The program's libgomp.so.1 is the wheel's, found first through the rpath: one
+# pool of threads for both.
+target_compile_options(kvsweep_deps_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
+target_link_options(kvsweep_deps_torch INTERFACE -fopenmp)
 target_link_directories(kvsweep_deps_torch INTERFACE ${KVSWEEP_TORCH_DIR}/lib)
 target_link_options(kvsweep_deps_torch INTERFACE "LINKER:-rpath,${KVSWEEP_TORCH_DIR}/lib" "LINKER:--no-as-needed"
   "LINKER:--allow-shlib-undefined")

@@ -83,6 +83,26 @@ at::Tensor Llama::attend_causal(const at::Tensor& q, const at::Tensor& k, const 
   return out.permute({2, 0, 1, 3});  // [T, H, G, D]
 }
 
+void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink) const {
+  const Layer& layer = layers_[static_cast<size_t>(index)];
+  const int64_t tokens = hidden.size(0);
+  for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
+    at::Tensor block = qkv.narrow(0, at, rows);
+    project_into(block, norm_rows(hidden.narrow(0, at, rows), layer.attention_norm, config_.rms_eps), layer.qkv,
+                 layer.qkv_bias);
+  });
+  const at::Tensor q = qkv_heads(qkv, 0, config_.heads), k = qkv_heads(qkv, config_.heads, config_.kv_heads);
+  const at::Tensor v = qkv_heads(qkv, config_.heads + config_.kv_heads, config_.kv_heads);
+  if (sink) sink(index, {.k = k, .v = v, .position = 0});
+  rope_->rotate(q, 0);
+  rope_->rotate(k, 0);
+  const at::Tensor attended = attend_causal(q, k, v);
+  for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
+    at::Tensor block = hidden.narrow(0, at, rows);
+    finish_layer(layer, attended.narrow(0, at, rows).reshape({rows, -1}), block);
+  });
+}
+
 at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& sink, int64_t last_hidden) const {
   const int64_t count = static_cast<int64_t>(tokens.size());
   TORCH_CHECK(count > 0 && count <= config_.max_positions, "Llama: a prefill of ", count, " tokens is outside [1, ",
@@ -91,26 +111,9 @@ at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& si
               "]");
   check_tokens(tokens, config_);
   at::Tensor hidden = embed({tokens.begin(), tokens.end()});
-  const int64_t all_heads = config_.heads + 2 * config_.kv_heads;
-  const at::Tensor qkv = at::empty({count, all_heads * config_.head_dim}, hidden.options());
-  at::Tensor q = qkv_heads(qkv, 0, config_.heads), k = qkv_heads(qkv, config_.heads, config_.kv_heads);
-  const at::Tensor v = qkv_heads(qkv, config_.heads + config_.kv_heads, config_.kv_heads);
-  for (int64_t index = 0; index < config_.layers; ++index) {
-    const Layer& layer = layers_[static_cast<size_t>(index)];
-    for_row_blocks(count, [&](int64_t at, int64_t rows) {
-      const at::Tensor normed = norm_rows(hidden.narrow(0, at, rows), layer.attention_norm, config_.rms_eps);
-      at::Tensor block = qkv.narrow(0, at, rows);
-      project_into(block, normed, layer.qkv, layer.qkv_bias);
-    });
-    if (sink) sink(index, {.k = k, .v = v, .position = 0});
-    rope_->rotate(q, 0);
-    rope_->rotate(k, 0);
-    const at::Tensor attended = attend_causal(q, k, v);
-    for_row_blocks(count, [&](int64_t at, int64_t rows) {
-      at::Tensor block = hidden.narrow(0, at, rows);
-      finish_layer(layer, attended.narrow(0, at, rows).reshape({rows, -1}), block);
-    });
-  }
+  const at::Tensor qkv =
+      at::empty({count, (config_.heads + 2 * config_.kv_heads) * config_.head_dim}, hidden.options());
+  for (int64_t index = 0; index < config_.layers; ++index) prefill_layer(index, hidden, qkv, sink);
   return norm_rows(hidden.narrow(0, count - last_hidden, last_hidden), final_norm_, config_.rms_eps);
 }
 

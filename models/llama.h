@@ -66,10 +66,13 @@ class Llama {
   at::Tensor logits(const at::Tensor& hidden) const;
 
  private:
+  friend struct LlamaTestAccess;  // norms of hidden states between layers
   struct Layer;
   at::Tensor embed(const std::vector<int32_t>& tokens) const;  // [n, hidden]
   // Heads [first, first + heads) of qkv [n, (Hq + 2H) * D] -> [heads, n, D], a view.
   at::Tensor qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads) const;
+  // One layer over a whole sequence: `hidden` [T, hidden] in and out, qkv [T, (Hq + 2H) * D] overwritten.
+  void prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink) const;
   // q [Hq, T, D], k and v [H, T, D] -> [T, H, Hq / H, D]
   at::Tensor attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
   // One row of a step: its tokens are rows `first`, ... of qkv and of `attended`.

@@ -2,9 +2,29 @@
 
 #include <ATen/ATen.h>
 
+#include "models/cpu_kernels.h"
+
 namespace kvsweep {
+namespace {
+
+bool for_cpu_kernels(const at::Tensor& x) {
+  return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous() && has_cpu_kernels();
+}
+
+void multiply(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool add) {
+  multiply_few_rows(x.const_data_ptr<float>(), x.size(0), weight.const_data_ptr<float>(), weight.size(0),
+                    weight.size(1), out.mutable_data_ptr<float>(), add);
+}
+
+}  // namespace
 
 at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  if (for_cpu_kernels(x)) {
+    const at::Tensor out = at::empty_like(x);
+    norm_rows(x.const_data_ptr<float>(), x.size(0), x.size(1), weight.const_data_ptr<float>(), static_cast<float>(eps),
+              out.mutable_data_ptr<float>());
+    return out;
+  }
   const at::Tensor wide = x.to(at::kFloat);
   const at::Tensor scale = wide.square().mean(-1, true).add_(eps).rsqrt_();
   return (wide * scale).to(x.scalar_type()).mul_(weight);
@@ -17,12 +37,18 @@ at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tens
 }
 
 void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  at::mm_out(out, x, weight.t());
+  if (x.size(0) <= kFewRows && for_cpu_kernels(x) && out.is_contiguous())
+    multiply(out, x, weight, false);
+  else
+    at::mm_out(out, x, weight.t());
   if (bias.defined()) out.add_(bias);
 }
 
 void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  sum.addmm_(x, weight.t());
+  if (x.size(0) <= kFewRows && for_cpu_kernels(x) && sum.is_contiguous())
+    multiply(sum, x, weight, true);
+  else
+    sum.addmm_(x, weight.t());
   if (bias.defined()) sum.add_(bias);
 }
 

@@ -71,8 +71,7 @@ struct TaskContext {
   const Tokenizer& tokenizer;
   const DataLocator& data;
   ModelText model_text;
-  int64_t model_max_tokens = 0;  // longest context + query + generation that the model allows
-  uint64_t seed = 0;             // the sweep's seed; derive_seed(seed, "needle/...") for every use
+  uint64_t seed = 0;  // the sweep's seed; derive_seed(seed, "needle/...") for every use
 };
 
 // A benchmark with resolved parameters. score() is pure.
@@ -88,8 +87,10 @@ class Task {
   virtual int64_t tokens() const = 0;
   // Samples that samples() will make.
   virtual int64_t sample_count() const = 0;
-  // Query tokens plus generated tokens of one sample, at most.
-  virtual int64_t decode_tokens() const = 0;
+  // Query tokens of one sample, and tokens generated after them, at most. The runner refuses a task whose tokens() and
+  // generated_tokens() together exceed what the model allows.
+  virtual int64_t query_tokens() const = 0;
+  virtual int64_t generated_tokens() const { return 0; }
   // Files or folders that samples() reads, relative to a data root; hashed into the record. Empty: none.
   virtual std::vector<std::string> data() const { return {}; }
 };

@@ -1,0 +1,24 @@
+#pragma once
+
+#include <cstdint>
+
+namespace kvsweep {
+
+// float32 on a CPU where a library falls short: MKL's GEMM on AMD reads weights at a third of the memory's bandwidth
+// when few rows meet them, and a norm of one row costs more in op overhead than in arithmetic. Rows are contiguous.
+
+// This CPU has the instructions. Nothing below may be called without.
+bool has_cpu_kernels();
+
+// Rows of x up to which multiply_few_rows is faster than the library's GEMM; see docs/benchmarks.md.
+inline constexpr int64_t kFewRows = 32;
+
+// out[m][n] = dot(x[m], weight[n]), or += with `add`. x [rows, in], weight [outs, in], out [rows, outs]. Every dot
+// product is summed in the same order whatever `rows` is: a row of a batch is bit for bit the row alone.
+void multiply_few_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out,
+                       bool add);
+
+// out[m] = x[m] / sqrt(mean(x[m]^2) + eps) * weight; out may be x.
+void norm_rows(const float* x, int64_t rows, int64_t width, const float* weight, float eps, float* out);
+
+}  // namespace kvsweep

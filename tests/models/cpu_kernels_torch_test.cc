@@ -1,0 +1,72 @@
+// oracle: the CPU kernels against plain loops in double.
+#include "models/cpu_kernels.h"
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <cmath>
+#include <vector>
+
+#include "harness/core/random.h"
+
+namespace kvsweep {
+namespace {
+
+std::vector<float> random_values(int64_t count, uint64_t seed) {
+  Rng rng(seed);
+  std::vector<float> values(static_cast<size_t>(count));
+  for (float& value : values) value = static_cast<float>(rng.normal());
+  return values;
+}
+
+}  // namespace
+
+TEST_CASE("few rows times weights are dot products, for odd sizes and when added") {
+  if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
+  const int64_t rows = GENERATE(1, 2, 3, 4, 5, 11), outs = GENERATE(1, 5, 6, 50), in = GENERATE(3, 8, 77);
+  const bool add = GENERATE(false, true);
+  const auto x = random_values(rows * in, 1), weight = random_values(outs * in, 2),
+             before = random_values(rows * outs, 3);
+  std::vector<float> out = before;
+  multiply_few_rows(x.data(), rows, weight.data(), outs, in, out.data(), add);
+  double worst = 0;
+  for (int64_t m = 0; m < rows; ++m)
+    for (int64_t n = 0; n < outs; ++n) {
+      double sum = add ? static_cast<double>(before[size_t(m * outs + n)]) : 0;
+      for (int64_t i = 0; i < in; ++i)
+        sum += static_cast<double>(x[size_t(m * in + i)]) * static_cast<double>(weight[size_t(n * in + i)]);
+      worst = std::max(worst, std::abs(sum - static_cast<double>(out[size_t(m * outs + n)])));
+    }
+  CHECK(worst < 1e-5);
+}
+
+TEST_CASE("a row of a batch is bit for bit the row alone") {
+  if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
+  const int64_t rows = 11, outs = 500, in = 203;
+  const auto x = random_values(rows * in, 4), weight = random_values(outs * in, 5);
+  std::vector<float> together(static_cast<size_t>(rows * outs)), alone(static_cast<size_t>(outs));
+  multiply_few_rows(x.data(), rows, weight.data(), outs, in, together.data(), false);
+  for (int64_t m = 0; m < rows; ++m) {
+    multiply_few_rows(x.data() + m * in, 1, weight.data(), outs, in, alone.data(), false);
+    CHECK(alone == std::vector<float>(together.begin() + m * outs, together.begin() + (m + 1) * outs));
+  }
+}
+
+TEST_CASE("norms divide by the root of the mean square") {
+  if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
+  const int64_t rows = 5, width = GENERATE(3, 8, 77);
+  const auto x = random_values(rows * width, 6), weight = random_values(width, 7);
+  std::vector<float> out = x;
+  norm_rows(out.data(), rows, width, weight.data(), 1e-2f, out.data());
+  for (int64_t m = 0; m < rows; ++m) {
+    double squares = 0;
+    for (int64_t i = 0; i < width; ++i) squares += std::pow(static_cast<double>(x[size_t(m * width + i)]), 2);
+    const double scale = 1 / std::sqrt(squares / static_cast<double>(width) + 1e-2);
+    for (int64_t i = 0; i < width; ++i) {
+      const double expected =
+          static_cast<double>(x[size_t(m * width + i)]) * scale * static_cast<double>(weight[size_t(i)]);
+      CHECK(std::abs(static_cast<double>(out[size_t(m * width + i)]) - expected) < 1e-5);
+    }
+  }
+}
+
+}  // namespace kvsweep
