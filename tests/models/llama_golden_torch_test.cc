@@ -254,19 +254,28 @@ void check_prompt(const Llama& llama, const Json& golden, const std::filesystem:
     CHECK(largest_difference(llama.logits(pass.hidden.narrow(0, pass.hidden.size(0) - 1, 1)), *expected) < 2e-3);
 }
 
-}  // namespace
-
-TEST_CASE("SmolLM2 gives the logits, hidden norms, keys and values of transformers", "[golden]") {
+// Every prompt of a length in [shortest, longest].
+void check_prompts(size_t shortest, size_t longest) {
   const c10::InferenceMode guard;
   int64_t prompts = 0;
   for (const auto& file : testing::golden_files("models/logits_[^/]*[.]jsonl"))
     for (const Json& golden : read_lines(file)) {
+      if (!golden.contains("hidden_l2") || golden["ids"].size() < shortest || golden["ids"].size() > longest) continue;
       INFO(file.string() << " " << golden["name"].get<std::string>());
-      if (!golden.contains("hidden_l2")) continue;
       check_prompt(smollm2(), golden, file.parent_path());
       ++prompts;
     }
   CHECK(prompts > 0);
+}
+
+}  // namespace
+
+TEST_CASE("SmolLM2 gives the logits, hidden norms, keys and values of transformers", "[golden]") {
+  check_prompts(1, 1000);
+}
+
+TEST_CASE("SmolLM2 gives what transformers gives for long texts", "[golden][slow]") {
+  check_prompts(1001, 8192);
 }
 
 TEST_CASE("SmolLM2 writes the greedy texts of transformers and needs no padding", "[golden]") {
