@@ -7,6 +7,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
+#include <cstring>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -22,9 +23,10 @@ namespace kvsweep {
 
 // Hidden states between layers are no part of the model's interface.
 struct LlamaTestAccess {
-  // L2 norms at `positions`: entry 0 the embedding, then after each block, the last entry after the final norm.
+  // L2 norms at `positions`: entry 0 the embedding, then after each block but the last, whose output only the final
+  // norm reads; `last` [T, hidden] is what that one gave.
   static std::vector<std::vector<double>> hidden_norms(const Llama& llama, const std::vector<int32_t>& tokens,
-                                                       const std::vector<int64_t>& positions) {
+                                                       const std::vector<int64_t>& positions, const at::Tensor& last) {
     std::vector<std::vector<double>> norms(positions.size());
     const auto note = [&](const at::Tensor& hidden) {
       for (size_t i = 0; i < positions.size(); ++i) norms[i].push_back(hidden[positions[i]].norm().item<double>());
@@ -33,11 +35,12 @@ struct LlamaTestAccess {
     at::Tensor hidden = llama.embed(tokens);
     const at::Tensor qkv =
         at::empty({hidden.size(0), (config.heads + 2 * config.kv_heads) * config.head_dim}, hidden.options());
-    for (int64_t layer = 0; layer < config.layers; ++layer) {
-      note(hidden);
+    note(hidden);
+    for (int64_t layer = 0; layer + 1 < config.layers; ++layer) {
       llama.prefill_layer(layer, hidden, qkv, nullptr);
+      note(hidden);
     }
-    note(llama.prefill(tokens, nullptr, hidden.size(0)));
+    note(last);
     return norms;
   }
 };
@@ -201,10 +204,10 @@ void check_kv(const Llama& llama, const Pass& pass, const Json& golden) {
   }
 }
 
-void check_hidden_norms(const Llama& llama, const Tokens& tokens, const Json& golden) {
+void check_hidden_norms(const Llama& llama, const Tokens& tokens, const Pass& pass, const Json& golden) {
   std::vector<int64_t> positions;
   for (const auto& [position, norms] : golden.items()) positions.push_back(std::stoll(position));
-  const auto norms = LlamaTestAccess::hidden_norms(llama, tokens, positions);
+  const auto norms = LlamaTestAccess::hidden_norms(llama, tokens, positions, pass.hidden);
   for (size_t i = 0; i < positions.size(); ++i) {
     INFO("position " << positions[i]);
     CHECK(largest_relative(norms[i], golden[std::to_string(positions[i])]) < 1e-4);
@@ -245,29 +248,52 @@ void check_prompt(const Llama& llama, const Json& golden, const std::filesystem:
   check_logits(llama, pass.hidden, golden);
   check_kv(llama, pass, golden);
   check_all_positions(llama, pass.hidden, golden);
-  check_hidden_norms(llama, tokens, golden["hidden_l2"]);
+  check_hidden_norms(llama, tokens, pass, golden["hidden_l2"]);
   const std::string name = golden["name"].get<std::string>();
   if (const auto expected = whole_logits(folder / fmt::format("logits_{}_last.f32", name)))
     CHECK(largest_difference(llama.logits(pass.hidden.narrow(0, pass.hidden.size(0) - 1, 1)), *expected) < 2e-3);
 }
 
+// Every prompt of a length in [shortest, longest].
+void check_prompts(size_t shortest, size_t longest) {
+  const c10::InferenceMode guard;
+  int64_t prompts = 0;
+  for (const auto& file : testing::golden_files("models/logits_[^/]*[.]jsonl"))
+    for (const Json& golden : read_lines(file)) {
+      if (!golden.contains("hidden_l2") || golden["ids"].size() < shortest || golden["ids"].size() > longest) continue;
+      INFO(file.string() << " " << golden["name"].get<std::string>());
+      check_prompt(smollm2(), golden, file.parent_path());
+      ++prompts;
+    }
+  CHECK(prompts > 0);
+}
+
 }  // namespace
 
-TEST_CASE("SmolLM2 gives the logits, hidden norms, keys, values and greedy texts of transformers", "[golden]") {
+TEST_CASE("SmolLM2 gives the logits, hidden norms, keys and values of transformers", "[golden]") {
+  check_prompts(1, 1000);
+}
+
+TEST_CASE("SmolLM2 gives what transformers gives for long texts", "[golden][slow]") {
+  check_prompts(1001, 8192);
+}
+
+TEST_CASE("SmolLM2 writes the greedy texts of transformers and needs no padding", "[golden]") {
   const c10::InferenceMode guard;
-  const auto files = testing::golden_files("models/logits_[^/]*[.]jsonl");
-  REQUIRE_FALSE(files.empty());
-  for (const auto& file : files)
+  int64_t texts = 0, batches = 0;
+  for (const auto& file : testing::golden_files("models/logits_[^/]*[.]jsonl"))
     for (const Json& golden : read_lines(file)) {
-      const std::string name = golden["name"].get<std::string>();
-      INFO(file.string() << " " << name);
-      if (golden.contains("top2_margin"))
+      INFO(file.string() << " " << golden["name"].get<std::string>());
+      if (golden.contains("top2_margin")) {
         check_greedy(smollm2(), golden);
-      else if (golden.contains("attention_mask"))
+        ++texts;
+      } else if (golden.contains("attention_mask")) {
         check_left_padded(smollm2(), golden);
-      else
-        check_prompt(smollm2(), golden, file.parent_path());
+        ++batches;
+      }
     }
+  CHECK(texts > 0);
+  CHECK(batches > 0);
 }
 
 TEST_CASE("tiny checkpoints of every flavour give what transformers gives", "[golden]") {
@@ -284,7 +310,8 @@ TEST_CASE("tiny checkpoints of every flavour give what transformers gives", "[go
     for (const auto& [position, expected] : golden["logits"].items())
       CHECK(largest_difference(logits[std::stoll(position)], floats(expected)) < 1e-3);
     CHECK(wrong_argmax(logits, golden["argmax_all"]) == 0);
-    const auto norms = LlamaTestAccess::hidden_norms(model.llama, tokens, {static_cast<int64_t>(tokens.size()) - 1});
+    const auto norms =
+        LlamaTestAccess::hidden_norms(model.llama, tokens, {static_cast<int64_t>(tokens.size()) - 1}, pass.hidden);
     CHECK(largest_relative(norms[0], golden["hidden_l2_last"]) < 1e-4);
     const at::Tensor rotated = model.llama.rope().apply(pass.slabs.at(0).k, 0);
     CHECK(largest_difference(rotated.select(1, 99), floats(golden["k_rope_layer0_row99"])) < 1e-4);
