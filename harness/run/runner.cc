@@ -123,6 +123,9 @@ void SweepRun::check_fits_model(const SweepGroup& group) const {
   context.layers = config.layers;
   context.kv_heads = config.kv_heads;
   context.head_dim = config.head_dim;
+  const RopeTable table = rope_table(config.rope, config.head_dim, config.max_positions);
+  const Rope rope(table.inv_freq, table.attention_scaling, at::kCPU, 1);
+  context.rope = &rope;
   for (const SweepPoint& point : group.points) point.scheme->make_cache(context);
 }
 
