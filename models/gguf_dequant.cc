@@ -28,18 +28,6 @@ uint32_t load_u32(const uint8_t* bytes) {
   return value;
 }
 
-void copy_f32(const uint8_t* packed, int64_t values, float* out) {
-  if (values > 0) std::memcpy(out, packed, static_cast<size_t>(values) * sizeof(float));
-}
-
-void widen_f16(const uint8_t* __restrict packed, int64_t values, float* __restrict out) {
-  for (int64_t i = 0; i < values; ++i) out[i] = half_at(packed + 2 * i);
-}
-
-void widen_bf16(const uint8_t* __restrict packed, int64_t values, float* __restrict out) {
-  for (int64_t i = 0; i < values; ++i) out[i] = bfloat16_to_float(load_u16(packed + 2 * i));
-}
-
 // 32 values: d
 void decode_q8_0(const uint8_t* __restrict block, float* __restrict out) {
   const float d = half_at(block);

@@ -64,11 +64,6 @@ std::string parse_tensor(const json& entry, SafetensorsTensor& tensor) {
                      tensor.dtype, bits / 8, tensor.bytes);
 }
 
-template <float (*kConvert)(uint16_t)>
-void widen(const uint8_t* bytes, int64_t values, float* out) {
-  for (int64_t i = 0; i < values; ++i) out[i] = kConvert(load_u16(bytes + 2 * i));
-}
-
 }  // namespace
 
 void SafetensorsFile::fail(const std::string& message) const {
@@ -134,11 +129,11 @@ void SafetensorsFile::read(const std::string& name, float* out) const {
   const SafetensorsTensor& from = tensor(name);
   const uint8_t* bytes = file_.span(from.offset, from.bytes).data();
   if (from.dtype == "F32") {
-    if (from.bytes > 0) std::memcpy(out, bytes, static_cast<size_t>(from.bytes));
+    copy_f32(bytes, from.bytes / 4, out);
   } else if (from.dtype == "F16") {
-    widen<half_to_float>(bytes, from.bytes / 2, out);
+    widen_f16(bytes, from.bytes / 2, out);
   } else if (from.dtype == "BF16") {
-    widen<bfloat16_to_float>(bytes, from.bytes / 2, out);
+    widen_bf16(bytes, from.bytes / 2, out);
   } else {
     fail(fmt::format("tensor '{}' has dtype {}; weights can be read from F32, F16 and BF16", name, from.dtype));
   }

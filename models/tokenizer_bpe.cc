@@ -108,6 +108,7 @@ void BpeTokenizer::read_merges(const BpeVocabulary& vocabulary, const TokenIds& 
       return found->second;
     };
     merges_.add(id(left), id(right), id(left + right), rank);
+    if (right.starts_with(kMeta) && !left.ends_with(kMeta)) merges_stay_in_words_ = false;
   }
 }
 
@@ -152,21 +153,41 @@ std::vector<int32_t> BpeTokenizer::encode(std::string_view text, bool parse_spec
     if (section.id)
       ids.push_back(*section.id);
     else if (alphabet_ == BpeAlphabet::kByteLevel)
-      encode_byte_level(section.text, ids);
+      encode_section(section.text, ids);
     else
-      encode_metaspace(section.text, section.text.data() == text.data(), ids);
+      encode_section(with_prefix(section.text, section.text.data() == text.data()), ids);
   }
   return ids;
 }
 
-void BpeTokenizer::encode_byte_level(std::string_view text, std::vector<int32_t>& ids) const {
+std::vector<std::string_view> BpeTokenizer::cut(std::string_view text) const {
+  if (alphabet_ == BpeAlphabet::kByteLevel) return pre_tokenizer_->split(text);
+  std::vector<std::string_view> pieces;
+  size_t begin = 0;
+  for (size_t at = 1; merges_stay_in_words_ && at < text.size(); ++at) {
+    if (text[at] != ' ' || text[at - 1] == ' ') continue;
+    pieces.push_back(text.substr(begin, at - begin));
+    begin = at;
+  }
+  pieces.push_back(text.substr(begin));
+  return pieces;
+}
+
+std::string BpeTokenizer::with_prefix(std::string_view text, bool at_start) const {
+  const std::string spaced = with_replaced(text, kMeta, " ");
+  const bool prefixed =
+      prefix_ == SpacePrefix::kEachSection || (prefix_ == SpacePrefix::kFirst && at_start && spaced[0] != ' ');
+  return (prefixed ? " " : "") + spaced;
+}
+
+void BpeTokenizer::encode_section(std::string_view text, std::vector<int32_t>& ids) const {
   // Words come again and again: each is merged once, and its ids are copied from where they first stood.
   struct Seen {
     size_t begin, count;
   };
   std::unordered_map<std::string_view, Seen> seen;
   std::vector<int32_t> symbols;
-  for (const std::string_view piece : pre_tokenizer_->split(text)) {
+  for (const std::string_view piece : cut(text)) {
     const auto [entry, is_new] = seen.try_emplace(piece);
     Seen& where = entry->second;
     if (is_new) {
@@ -187,28 +208,19 @@ void BpeTokenizer::encode_piece(std::string_view piece, std::vector<int32_t>& sy
       return;
     }
   }
-  for (const char byte : piece)
-    if (const int32_t id = byte_ids_[static_cast<uint8_t>(byte)]; id != kNoToken) symbols.push_back(id);
-  merges_.apply(symbols);
-}
-
-void BpeTokenizer::encode_metaspace(std::string_view text, bool at_start, std::vector<int32_t>& ids) const {
-  const std::string plain = with_replaced(text, kMeta, " ");
-  const bool prefixed =
-      prefix_ == SpacePrefix::kEachSection || (prefix_ == SpacePrefix::kFirst && at_start && plain[0] != ' ');
-  const std::string spaced = (prefixed ? " " : "") + plain;
-  std::vector<int32_t> symbols;
-  for (std::string_view rest = spaced; !rest.empty();) {
-    const std::string_view character = rest.substr(0, first_utf8(rest).bytes);
-    rest.remove_prefix(character.size());
-    if (const auto found = by_bytes_.find(character); found != by_bytes_.end()) {
+  const bool byte_level = alphabet_ == BpeAlphabet::kByteLevel;
+  while (!piece.empty()) {
+    const std::string_view letter = piece.substr(0, byte_level ? 1 : first_utf8(piece).bytes);
+    piece.remove_prefix(letter.size());
+    const auto found = byte_level ? by_bytes_.end() : by_bytes_.find(letter);
+    if (found != by_bytes_.end()) {
       symbols.push_back(found->second);
       continue;
     }
-    for (const char byte : character) symbols.push_back(byte_ids_[static_cast<uint8_t>(byte)]);
+    for (const char byte : letter)
+      if (const int32_t id = byte_ids_[static_cast<uint8_t>(byte)]; id != kNoToken) symbols.push_back(id);
   }
   merges_.apply(symbols);
-  ids.insert(ids.end(), symbols.begin(), symbols.end());
 }
 
 std::string BpeTokenizer::decode(const std::vector<int32_t>& ids, bool skip_special) const {

@@ -20,7 +20,8 @@ namespace kvsweep {
 // What the vocabulary's letters stand for.
 enum class BpeAlphabet {
   kByteLevel,  // bytes, written as GPT-2's 256 printable characters; text is cut by a pre-tokenizer first
-  kMetaspace,  // characters, "▁" for a space, <0xXX> for the bytes of characters that are not there; text is not cut
+  kMetaspace,  // characters, "▁" for a space, <0xXX> for the bytes of characters that are not there; merges alone cut
+               // text
 };
 
 // kMetaspace: where "▁" is put in front of text.
@@ -69,9 +70,10 @@ class BpeTokenizer final : public Tokenizer {
   void read_merges_by_id();
   void read_bytes(const TokenIds& ids, const std::string& place);
   void index_bytes();
-  void encode_byte_level(std::string_view text, std::vector<int32_t>& ids) const;
+  std::string with_prefix(std::string_view text, bool at_start) const;
+  std::vector<std::string_view> cut(std::string_view text) const;
+  void encode_section(std::string_view text, std::vector<int32_t>& ids) const;
   void encode_piece(std::string_view piece, std::vector<int32_t>& symbols) const;
-  void encode_metaspace(std::string_view text, bool at_start, std::vector<int32_t>& ids) const;
 
   BpeAlphabet alphabet_;
   SpacePrefix prefix_;
@@ -81,6 +83,7 @@ class BpeTokenizer final : public Tokenizer {
   std::unordered_map<std::string_view, int32_t> by_bytes_;  // views on bytes_; without added and <0xXX> tokens
   std::array<int32_t, 256> byte_ids_{};                     // -1: none
   BpeMerges merges_;
+  bool merges_stay_in_words_ = true;  // none joins a space to what stands before it: text may be cut there
   AddedTokens added_;
   std::optional<PreTokenizer> pre_tokenizer_;
   std::optional<int32_t> bos_;

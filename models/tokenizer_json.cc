@@ -166,6 +166,7 @@ class Reader {
     const json& cut = at(root_, "pre_tokenizer");
     BpeVocabulary& vocabulary = out_.vocabulary;
     vocabulary.alphabet = BpeAlphabet::kMetaspace;
+    if (vocabulary.whole_pieces) fail("model.ignore_merges is not known beside byte_fallback");
     if (normalizer == kBoth && cut.is_null())
       vocabulary.prefix = SpacePrefix::kEachSection;
     else if (normalizer.is_null() && is_first_metaspace(cut))

@@ -102,10 +102,11 @@ class NeedleTask final : public Task {
   }
   int64_t tokens() const override { return s_.tokens; }
   int64_t sample_count() const override { return s_.samples; }
-  int64_t decode_tokens() const override {
+  int64_t query_tokens() const override {
     const std::vector<std::string> queries(static_cast<size_t>(s_.queries), std::string(64, 'x'));
-    return std::min(s_.tokens, std::ssize(tail(enumerate(queries)))) + s_.max_new_tokens;  // a token has a byte or more
+    return std::min(s_.tokens, std::ssize(tail(enumerate(queries))));  // a token has a byte or more
   }
+  int64_t generated_tokens() const override { return s_.max_new_tokens; }
   std::vector<std::string> data() const override;
 
  private:
@@ -218,9 +219,6 @@ Sample NeedleTask::make_sample(const TaskContext& context, const Shared& shared,
 }
 
 std::vector<Sample> NeedleTask::samples(const TaskContext& context) const {
-  if (s_.tokens + s_.max_new_tokens > context.model_max_tokens)
-    throw ConfigError(fmt::format("needle.tokens = {} and needle.max_new_tokens = {} exceed the model's {} tokens",
-                                  s_.tokens, s_.max_new_tokens, context.model_max_tokens));
   const Shared shared{vocabulary(context.data),
                       reads_text() ? haystack_sentences(context.data, text_path()) : std::vector<std::string>{},
                       Filler(context.tokenizer, own_nouns())};

@@ -24,7 +24,7 @@ class PerplexityTask final : public Task {
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override;
   int64_t tokens() const override { return tokens_; }
   int64_t sample_count() const override { return samples_; }
-  int64_t decode_tokens() const override { return scored_; }
+  int64_t query_tokens() const override { return scored_; }
   std::vector<std::string> data() const override {
     if (text_ == kModelText) return {};
     return {text_ == kWikitext2 ? "wikitext2_raw/wikitext-test.hfjoin.txt" : text_};
@@ -51,9 +51,6 @@ std::vector<std::vector<int32_t>> PerplexityTask::text_windows(const TaskContext
 }
 
 std::vector<Sample> PerplexityTask::samples(const TaskContext& context) const {
-  if (tokens_ > context.model_max_tokens)
-    throw ConfigError(
-        fmt::format("perplexity.tokens = {} exceeds the model's {} tokens", tokens_, context.model_max_tokens));
   std::vector<Sample> samples;
   const auto windows = text_ == kModelText
                            ? context.model_text(samples_, tokens_, derive_seed(context.seed, "perplexity/model_text"))
@@ -81,9 +78,12 @@ std::unique_ptr<Task> make_perplexity(Params& params) {
   const std::string text =
       params.text("text", std::nullopt, "model (sampled from it), wikitext2, or a text file below a data root");
   const int64_t tokens = params.integer("tokens", std::nullopt, 4, 1 << 20, "tokens of a window");
-  const int64_t scored = params.integer("scored", tokens / 2, 2, tokens,
-                                        "tokens at a window's end that form the query, all but its first scored; half "
-                                        "of the window when left out");
+  int64_t scored = params.integer("scored", 0, 0, 1 << 20,
+                                  "tokens at a window's end that form the query, all but its first scored; 0: half of "
+                                  "the window");
+  if (scored == 0) scored = tokens / 2;
+  if (scored < 2 || scored > tokens)
+    params.reject("scored", fmt::format("allowed with tokens = {}: 2 to {}", tokens, tokens));
   const int64_t samples = params.integer("samples", 8, 1, 1000000, "windows, from the beginning of the text");
   const std::string near = nearest_name(text, {kModelText, kWikitext2});
   if (!near.empty() && near != text) params.reject("text", fmt::format("did you mean '{}'?", near));

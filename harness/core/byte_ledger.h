@@ -14,12 +14,13 @@ inline constexpr std::array<std::string_view, 7> kByteRoleNames = {"codes",    "
                                                                    "outliers", "window", "index"};
 
 // Bytes that a cache keeps alive, counted from its tensors and never from a formula. A storage is billed once however
-// many tensors share it: `live` is the bytes of the elements in use, `reserved` the bytes of the storage behind them.
-// Tokens kept exact are billed as kWindow.
+// many tensors share it: `live` is the bytes of the elements in use, `reserved` the bytes of the storage behind them,
+// also where no element is in use yet. Tokens kept exact are billed as kWindow.
 class ByteLedger {
  public:
-  // `used` is a view on a buffer's filled part. Throws on a tensor whose elements overlap (expand()): its size is not
-  // memory.
+  // `used` is a view on a buffer's filled part; a second view that starts at the same element is an alias of the first,
+  // and only what it shows beyond the first is billed. Throws c10::Error on a view that shows elements twice
+  // (expand()): its size is not memory.
   void add(ByteRole role, const at::Tensor& used);
 
   int64_t live(ByteRole role) const { return live_[static_cast<size_t>(role)]; }

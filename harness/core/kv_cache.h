@@ -30,7 +30,7 @@ enum class KeyRotation {
 
 // A run of tokens of K or of V, stored one way.
 struct KvRun {
-  const Codec* codec = nullptr;   // owned by the cache: valid as long as the view
+  const Codec* codec = nullptr;   // lives as long as the cache
   std::vector<at::Tensor> parts;  // as codec->parts(); views on the cache's buffers
   int64_t tokens = 0;
   KeyRotation rotation = KeyRotation::kApplied;  // keys only

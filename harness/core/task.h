@@ -61,19 +61,17 @@ class DataLocator {
   std::vector<std::filesystem::path> roots_;
 };
 
-// Texts that the full-precision model writes itself: `sequences` of them, each of `tokens` ids that begin with BOS (or with
-// the model's first end token where it has no BOS), sampled at temperature 1. A pure function of the model and the seed,
-// sampled as one batch and cached on disk by the runner.
-using ModelText =
-    std::function<std::vector<std::vector<int32_t>>(int64_t sequences, int64_t tokens, uint64_t seed)>;
+// Texts that the full-precision model writes itself: `sequences` of them, each of `tokens` ids that begin with BOS (or
+// with the model's first end token where it has no BOS), sampled at temperature 1. A pure function of the model and the
+// seed, sampled as one batch and cached on disk by the runner.
+using ModelText = std::function<std::vector<std::vector<int32_t>>(int64_t sequences, int64_t tokens, uint64_t seed)>;
 
 // What a task may use to build its samples.
 struct TaskContext {
   const Tokenizer& tokenizer;
   const DataLocator& data;
   ModelText model_text;
-  int64_t model_max_tokens = 0;  // longest context + query + generation that the model allows
-  uint64_t seed = 0;             // the sweep's seed; derive_seed(seed, "needle/...") for every use
+  uint64_t seed = 0;  // the sweep's seed; derive_seed(seed, "needle/...") for every use
 };
 
 // A benchmark with resolved parameters. score() is pure.
@@ -89,8 +87,10 @@ class Task {
   virtual int64_t tokens() const = 0;
   // Samples that samples() will make.
   virtual int64_t sample_count() const = 0;
-  // Query tokens plus generated tokens of one sample, at most.
-  virtual int64_t decode_tokens() const = 0;
+  // Query tokens of one sample, and tokens generated after them, at most. The runner refuses a task whose tokens() and
+  // generated_tokens() together exceed what the model allows.
+  virtual int64_t query_tokens() const = 0;
+  virtual int64_t generated_tokens() const { return 0; }
   // Files or folders that samples() reads, relative to a data root; hashed into the record. Empty: none.
   virtual std::vector<std::string> data() const { return {}; }
 };

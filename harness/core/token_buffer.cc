@@ -8,6 +8,7 @@ namespace kvsweep {
 namespace {
 
 at::Tensor with_rows(const at::Tensor& like, int64_t rows) {
+  TORCH_CHECK(like.dim() >= 2, "TokenBuffer: a prototype of sizes ", like.sizes(), " has no token dimension");
   std::vector<int64_t> sizes = like.sizes().vec();
   sizes[1] = rows;
   return at::empty(sizes, like.options());
@@ -16,15 +17,13 @@ at::Tensor with_rows(const at::Tensor& like, int64_t rows) {
 }  // namespace
 
 TokenBuffer::TokenBuffer(const at::Tensor& prototype, int64_t capacity_rows)
-    : storage_(with_rows(prototype, std::max<int64_t>(capacity_rows, 0))) {
-  TORCH_CHECK(prototype.dim() >= 2, "TokenBuffer: prototype of sizes ", prototype.sizes(), " has no token dimension");
-}
+    : storage_(with_rows(prototype, std::max<int64_t>(capacity_rows, 0))) {}
 
 void TokenBuffer::make_room(int64_t rows) {
   const int64_t capacity = storage_.size(1);
   if (end_ + rows <= capacity) return;
   const int64_t used = size();
-  // Half of the buffer free at the front: reuse it; the move is paid for by the rows that left.
+  // Source and target of the move must not overlap, and as many rows have left as are moved: a row costs one move.
   const bool fits = used + rows <= capacity && begin_ >= used;
   const at::Tensor target = fits ? storage_ : with_rows(storage_, std::max({used + rows, 2 * used, int64_t{16}}));
   if (used > 0) target.narrow(1, 0, used).copy_(this->rows());
@@ -34,6 +33,10 @@ void TokenBuffer::make_room(int64_t rows) {
 }
 
 void TokenBuffer::append(const at::Tensor& rows) {
+  bool fits = rows.dim() == storage_.dim() && rows.scalar_type() == storage_.scalar_type();
+  for (int64_t i = 0; fits && i < rows.dim(); ++i) fits = i == 1 || rows.size(i) == storage_.size(i);
+  TORCH_CHECK(fits, "TokenBuffer: rows of ", rows.scalar_type(), " ", rows.sizes(), " do not go into ",
+              storage_.scalar_type(), " ", storage_.sizes());
   const int64_t count = rows.size(1);
   if (count == 0) return;
   make_room(count);

@@ -10,12 +10,13 @@ namespace kvsweep {
 // doubling, or once to the hint; a token appended costs its own bytes (`cat` would copy everything every time).
 class TokenBuffer {
  public:
-  // prototype: [H, 0, ...], says shape, dtype and device. capacity_rows: rows to reserve at the first append.
+  // prototype: [H, any, ...], says shape, dtype and device; its rows are not taken. capacity_rows: rows to reserve.
   TokenBuffer(const at::Tensor& prototype, int64_t capacity_rows);
 
-  void append(const at::Tensor& rows);  // [H, n, ...]; copied
-  void drop_front(int64_t rows);        // moves nothing until room is needed
-  at::Tensor rows() const;              // [H, size(), ...], a view: valid until the next append
+  // [H, n, ...] of the prototype's dtype; copied. Throws c10::Error on another shape or dtype.
+  void append(const at::Tensor& rows);
+  void drop_front(int64_t rows);  // moves nothing until room is needed
+  at::Tensor rows() const;        // [H, size(), ...], a view: valid until the next append
   int64_t size() const { return end_ - begin_; }
   TokenBuffer clone() const;  // deep
 

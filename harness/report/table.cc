@@ -34,11 +34,14 @@ std::string score_title(const Record& record) {
   return record.primary_shown_as.empty() ? record.primary_metric : record.primary_shown_as;
 }
 
-std::string caption(const Record& record) {
-  const Point& point = record.point;
-  return fmt::format("{} v{}{} | {} tokens | view {} | seed {} | model {} | weights {} | data {}", point.task,
-                     point.task_version, params_text(point.task_params), point.tokens, point.view, point.seed,
-                     point.model, short_hash(record.env.weights_sha256), short_hash(record.env.data_sha256));
+std::string task_text(const Point& point) {
+  return fmt::format("{} v{}{} | {} tokens", point.task, point.task_version, params_text(point.task_params),
+                     point.tokens);
+}
+
+std::string rules_text(const Record& record) {
+  return fmt::format("view {} | seed {} | model {} | weights {} | data {}\n", record.point.view, record.point.seed,
+                     record.point.model, short_hash(record.env.weights_sha256), short_hash(record.env.data_sha256));
 }
 
 // Records of one table were made under the same rules. A failed one may not have come as far as the hashes: it stands
@@ -262,7 +265,8 @@ std::string section(const Rows& all, TableFormat format) {
   Rows rows, failed;
   for (const Record* record : all) (record->status == "failed" ? failed : rows).push_back(record);
   sort_rows(rows);
-  std::string out = heading(caption(*all.front()), "###", format);
+  std::string out = heading(task_text(all.front()->point), "###", format) + rules_text(*all.front());
+  if (format == TableFormat::kMarkdown) out += "\n";
   if (!rows.empty()) out += as_text(main_table(rows), format);
   const std::string below = notes(failed, all, format);
   if (!rows.empty() && !below.empty()) out += "\n";

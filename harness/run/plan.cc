@@ -60,7 +60,8 @@ Speed measure_speed(const Llama& llama, const Scheme& reference) {
 GroupPlan plan_group(const SweepGroup& group, const std::vector<const Scheme*>& pending, const Scheme& reference,
                      const Llama& llama, const Speed& speed, int64_t samples) {
   const LlamaConfig& config = llama.config();
-  const int64_t tokens = group.task->tokens(), decode = group.task->decode_tokens();
+  const int64_t tokens = group.task->tokens(), query = group.task->query_tokens();
+  const int64_t generated = group.task->generated_tokens();
   const int64_t values = 2 * config.layers * config.kv_heads * config.head_dim * tokens;
   GroupPlan plan;
   plan.points = static_cast<int64_t>(pending.size());
@@ -73,10 +74,11 @@ GroupPlan plan_group(const SweepGroup& group, const std::vector<const Scheme*>& 
     ++rows;
   }
   plan.transient_bytes = 4 * (values / config.layers + tokens * (2 * config.intermediate + 4 * config.hidden));
-  // Query tokens of a row read the cache once per slab; a generated token reads it once.
+  // The query reads the cache as few slabs, a generated token once.
   const double reads =
-      rows * static_cast<double>(decode) * static_cast<double>(values) * speed.read_ns_per_value * 1e-6;
-  const double steps = static_cast<double>(decode) * (speed.step_ms + (rows - 1) * speed.step_ms_per_row);
+      rows * static_cast<double>(generated + 2) * static_cast<double>(values) * speed.read_ns_per_value * 1e-6;
+  const double steps = static_cast<double>(generated) * (speed.step_ms + (rows - 1) * speed.step_ms_per_row) +
+                       rows * static_cast<double>(query) * speed.prefill_ms_per_token;
   const double prefill = speed.prefill_ms_per_token * static_cast<double>(tokens);
   const double context = group.view.chunk_tokens > 0 ? prefill * rows : prefill;
   plan.seconds_per_sample = (context + steps + reads) * 1e-3;

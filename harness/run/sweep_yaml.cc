@@ -61,6 +61,7 @@ class YamlReader {
       const std::string key = item.first.Scalar();
       const auto [first, fresh] = lines.try_emplace(key, line_of(item.first));
       if (!fresh) fail(item.first, fmt::format("{} stands twice in {}, first on line {}", key, what, first->second));
+      if (item.second.IsNull()) fail(item.first, fmt::format("{} has no value", key));
       out.emplace_back(key, item.second);
     }
     return out;

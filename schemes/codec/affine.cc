@@ -158,12 +158,6 @@ std::vector<at::Tensor> AffineCodec::encode_with_ops(const at::Tensor& x) const 
                                              : std::vector<int64_t>{heads, tokens, head_dim_ / group, group};
   const at::Tensor groups = x.to(at::kFloat).reshape(sizes);
   const int64_t along = channel ? 2 : 3;
-  if (x.numel() == 0) {
-    const at::Tensor none = at::empty(metadata_sizes(*this, heads, tokens), x.options().dtype(options_.metadata));
-    const at::Tensor codes = at::empty(code_sizes(*this, heads, tokens), x.options().dtype(at::kByte));
-    if (options_.symmetric) return {codes, none};
-    return {codes, none, none.clone()};
-  }
   const at::Tensor low = groups.amin(along, true), high = groups.amax(along, true);
   if (!high.sub(low).le(std::numeric_limits<float>::max() / 2).all().item<bool>()) refuse(x);
   at::Tensor zero, scale;

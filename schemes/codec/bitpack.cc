@@ -41,8 +41,18 @@ template <int kBits>
 
 template <int kBits>
 [[gnu::always_inline]] inline void unpack_row(const uint8_t* packed, int64_t count, uint8_t* codes) {
+  constexpr bool kPowerOfTwo = (kBits & (kBits - 1)) == 0;
   const int64_t whole = count / 8;
-  for (int64_t i = 0; i < whole; ++i) {
+  int64_t i = 0;
+  // Words of 3, 5, 6 or 7 bytes are loaded with what follows them: put together bytewise they would stall.
+  if constexpr (!kPowerOfTwo)
+    for (; i * kBits + 8 <= whole * kBits; ++i) {
+      uint64_t word = 0;
+      std::memcpy(&word, packed + i * kBits, 8);
+      word = spread<kBits>(word & lane_mask(8 * kBits, 64));
+      std::memcpy(codes + 8 * i, &word, 8);
+    }
+  for (; i < whole; ++i) {
     uint64_t word = 0;
     std::memcpy(&word, packed + i * kBits, kBits);
     word = spread<kBits>(word);

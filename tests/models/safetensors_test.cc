@@ -59,10 +59,11 @@ bool readable(const std::filesystem::path& path) {
 }  // namespace
 
 TEST_CASE("float32, float16 and bfloat16 widen exactly") {
-  const std::string header =
-      R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"format":"pt"},)"
-      R"("b":{"dtype":"F16","shape":[1,3],"data_offsets":[8,14]},"c":{"dtype":"BF16","shape":[2,1],"data_offsets":[14,18]},)"
-      R"("d":{"dtype":"F32","shape":[],"data_offsets":[18,22]},"e":{"dtype":"F32","shape":[0,7],"data_offsets":[22,22]}} )";
+  const std::string header = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"__metadata__":{"format":"pt"},)"
+                             R"("b":{"dtype":"F16","shape":[1,3],"data_offsets":[8,14]},)"
+                             R"("c":{"dtype":"BF16","shape":[2,1],"data_offsets":[14,18]},)"
+                             R"("d":{"dtype":"F32","shape":[],"data_offsets":[18,22]},)"
+                             R"("e":{"dtype":"F32","shape":[0,7],"data_offsets":[22,22]}} )";
   const std::string data = bytes_of(0.1f) + bytes_of(-3e-39f) +  // one is denormal
                            bytes_of(uint16_t{0x3c01}) + bytes_of(uint16_t{0x8001}) + bytes_of(uint16_t{0xfc00}) +
                            bytes_of(uint16_t{0x3f81}) + bytes_of(uint16_t{0xff80}) + bytes_of(7.5f);

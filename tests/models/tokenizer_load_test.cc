@@ -138,6 +138,12 @@ TEST_CASE("a SentencePiece-like tokenizer.json puts the prefix where its kind do
   CHECK(tokenizer->decode({space_a, 0, space_a, two_spaces}, false) == "a<unk>a  ");
   CHECK(tokenizer->decode({0xC3 + byte}, false) == "\xC3");
 
+  json crossing = file;  // a merge that joins a space to the word before it
+  crossing["model"]["vocab"]["a▁"] = 261;
+  crossing["model"]["merges"].insert(crossing["model"]["merges"].begin(), "a ▁");
+  CHECK(load(crossing)->encode("a a", false) == Ids{space, 261, a});
+  CHECK(tokenizer->encode("a a  a", false) == Ids{space_a, space_a, two_spaces, a});
+
   file["normalizer"] = nullptr;
   file["pre_tokenizer"] = {{"type", "Metaspace"}, {"replacement", "▁"}, {"prepend_scheme", "first"}, {"split", false}};
   tokenizer = load(file);
@@ -200,6 +206,8 @@ TEST_CASE("a tokenizer.json that cannot be used says why") {
         f["pre_tokenizer"] = {{"type", "Metaspace"}};
       },
       "known: Prepend and");
+  check_refused(
+      metaspace_file(), [](json& f) { f["model"]["ignore_merges"] = true; }, "model.ignore_merges is not known");
   check_refused(
       metaspace_file(), [](json& f) { f["model"]["vocab"].erase("<0x41>"); }, "no byte token <0x41>");
 }

@@ -36,7 +36,7 @@ class FakeTask : public Task {
   std::map<std::string, double> score(const Sample&, const Output&) const override { return {}; }
   int64_t tokens() const override { return tokens_; }
   int64_t sample_count() const override { return 0; }
-  int64_t decode_tokens() const override { return 0; }
+  int64_t query_tokens() const override { return 0; }
 
  private:
   int64_t tokens_;

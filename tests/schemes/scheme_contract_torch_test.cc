@@ -1,11 +1,15 @@
 // Contract: what every scheme of the table promises, with its defaults and at the ends of its parameters.
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <catch2/generators/catch_generators_range.hpp>
+#include <cmath>
 
-#include "tests/schemes/support.h"
+#include "harness/core/error.h"
+#include "harness/core/random.h"
+#include "tests/support/torch/scheme_probe.h"
 
 namespace kvsweep::testing {
 namespace {

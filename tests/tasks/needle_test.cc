@@ -34,7 +34,7 @@ std::unique_ptr<Task> needle(const Values& values) {
 }
 
 std::vector<Sample> samples_of(const Values& values, const Tokenizer& tokenizer, const DataLocator& data) {
-  return needle(values)->samples({tokenizer, data, nullptr, 100000, 17});
+  return needle(values)->samples({tokenizer, data, nullptr, 17});
 }
 
 std::vector<Sample> samples_of(const Values& values, const Tokenizer& tokenizer) {
@@ -113,10 +113,12 @@ TEST_CASE("samples are spread over the depths and stand there") {
   const testing::PieceTokenizer tokenizer;
   const std::vector<Sample> samples = samples_of({{"tokens", "4000"}, {"depths", "5"}, {"samples", "15"}}, tokenizer);
   std::map<std::string, int> per_depth;
+  std::set<std::string> answers;
   for (const Sample& sample : samples) {
     INFO(sample.id);
     const std::string depth = sample.tags.at("depth");
     ++per_depth[depth];
+    CHECK(answers.insert(sample.answers[0]).second);
     const auto at = static_cast<size_t>(std::stoll(sample.tags.at("answer_token")));
     const std::vector<int32_t> rest(sample.context.begin() + static_cast<int64_t>(at), sample.context.end());
     const std::string after = tokenizer.decode(rest, false);

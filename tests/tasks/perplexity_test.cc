@@ -35,7 +35,7 @@ TEST_CASE("windows cut the text without overlap, with one BOS in front of all") 
   const DataLocator data({root.path()});
   const testing::ByteTokenizer tokenizer(true);
   const auto task = perplexity({{"text", "t.txt"}, {"tokens", "9"}, {"samples", "3"}, {"scored", "4"}});
-  const auto samples = task->samples({tokenizer, data, nullptr, 9, 17});
+  const auto samples = task->samples({tokenizer, data, nullptr, 17});
   REQUIRE(samples.size() == 3);  // 27 tokens
   CHECK(samples[0].context == encode_with_bos(tokenizer, "abcd", false));
   CHECK(tokenizer.decode(samples[0].query, false) == "efgh");
@@ -43,7 +43,7 @@ TEST_CASE("windows cut the text without overlap, with one BOS in front of all") 
   CHECK(tokenizer.decode(samples[2].query, false) == "wxyz");
   CHECK(samples[2].id == "w0002");
   CHECK(samples[2].max_new_tokens == 0);
-  CHECK(task->decode_tokens() == 4);
+  CHECK(task->query_tokens() == 4);
   CHECK(task->data() == std::vector<std::string>{"t.txt"});
 }
 
@@ -54,7 +54,7 @@ TEST_CASE("half of a window is scored unless it is said otherwise, or all of it"
     return std::vector<std::vector<int32_t>>(static_cast<size_t>(sequences),
                                              std::vector<int32_t>(static_cast<size_t>(tokens), 7));
   };
-  const TaskContext context{tokenizer, data, text, 100, 17};
+  const TaskContext context{tokenizer, data, text, 17};
   CHECK(perplexity({{"text", "model"}, {"tokens", "11"}})->samples(context)[0].query.size() == 5);
   const auto whole = perplexity({{"text", "model"}, {"tokens", "11"}, {"scored", "11"}})->samples(context);
   CHECK(whole[0].query.size() == 11);
@@ -69,7 +69,7 @@ TEST_CASE("more windows than the text has are refused with the number that it ha
   const DataLocator data({root.path()});
   const testing::ByteTokenizer tokenizer(false);
   CHECK_THROWS_MATCHES(
-      perplexity({{"text", "t.txt"}, {"tokens", "10"}, {"samples", "3"}})->samples({tokenizer, data, nullptr, 50, 1}),
+      perplexity({{"text", "t.txt"}, {"tokens", "10"}, {"samples", "3"}})->samples({tokenizer, data, nullptr, 1}),
       ConfigError,
       MessageMatches(ContainsSubstring("samples = 3") && ContainsSubstring("26 tokens, 2 windows of tokens = 10")));
 }
@@ -89,7 +89,7 @@ TEST_CASE("wikitext2 is a name for the raw test split, and its absence says how 
   const auto task = perplexity({{"text", "wikitext2"}, {"tokens", "64"}});
   const DataLocator data({"/nowhere"});
   const testing::ByteTokenizer tokenizer(false);
-  CHECK_THROWS_MATCHES(task->samples({tokenizer, data, nullptr, 100, 1}), DataError,
+  CHECK_THROWS_MATCHES(task->samples({tokenizer, data, nullptr, 1}), DataError,
                        MessageMatches(ContainsSubstring("/nowhere/wikitext2_raw/wikitext-test.hfjoin.txt") &&
                                       ContainsSubstring("CC BY-SA 3.0") && ContainsSubstring("1296370 bytes")));
   CHECK_THROWS_MATCHES(perplexity({{"text", "wikitext"}, {"tokens", "64"}}), ConfigError,

@@ -84,7 +84,7 @@ TEST_CASE("wikitext2 has the 166 windows of 2048 Llama-2 tokens that the literat
     found = true;
     const auto tokenizer = load_tokenizer(root / "tokenizers/llama2/tokenizer.model");
     const DataLocator data({root});
-    const TaskContext context{*tokenizer, data, nullptr, 4096, 17};
+    const TaskContext context{*tokenizer, data, nullptr, 17};
     const auto task = make("perplexity", {{"text", "wikitext2"}, {"tokens", "2048"}, {"samples", "167"}});
     CHECK_THROWS_MATCHES(task->samples(context), ConfigError,
                          MessageMatches(ContainsSubstring("341469 tokens, 166 windows of tokens = 2048")));

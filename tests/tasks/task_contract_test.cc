@@ -40,8 +40,7 @@ std::vector<std::vector<int32_t>> fake_model_text(int64_t sequences, int64_t tok
 }
 
 struct World {
-  explicit World(uint64_t seed = 17, int64_t max_tokens = 100000)
-      : context{tokenizer, data, fake_model_text, max_tokens, seed} {}
+  explicit World(uint64_t seed = 17) : context{tokenizer, data, fake_model_text, seed} {}
   testing::ByteTokenizer tokenizer{true};
   DataLocator data{{}};
   TaskContext context;
@@ -93,7 +92,8 @@ TEST_CASE("samples have the length that was asked for, a query, and ids of their
     CHECK(ids.insert(sample.id).second);
     CHECK(!sample.query.empty());
     CHECK(std::ssize(sample.context) + std::ssize(sample.query) == task->tokens());
-    CHECK(std::ssize(sample.query) + sample.max_new_tokens <= task->decode_tokens());
+    CHECK(std::ssize(sample.query) <= task->query_tokens());
+    CHECK(sample.max_new_tokens <= task->generated_tokens());
     CHECK((sample.max_new_tokens > 0 || sample.query.size() > 1));  // something is scored
   }
 }
