@@ -53,8 +53,13 @@ Uniform::Uniform(Params& params) {
   keys_.bits = params.integer("k_bits", 4, 1, 8, "bits of a key's code");
   values_.bits = params.integer("v_bits", 4, 1, 8, "bits of a value's code");
   const int64_t group = params.integer("group", 64, 2, 1024, "values that share a scale and a zero");
-  keys_.group = params.integer("k_group", group, 2, 1024, "the same for keys alone");
-  values_.group = params.integer("v_group", group, 2, 1024, "the same for values alone");
+  const auto own_group = [&](const char* key, const char* help) {
+    const int64_t own = params.integer(key, 0, 0, 1024, help);
+    if (own == 1) params.reject(key, "a group has at least 2 values");
+    return own == 0 ? group : own;
+  };
+  keys_.group = own_group("k_group", "the same for keys alone; 0: group");
+  values_.group = own_group("v_group", "the same for values alone; 0: group");
   keys_.axis = axis("k_axis", "keys: a group is channels of one token, or tokens of one channel");
   values_.axis = axis("v_axis", "values: a group is channels of one token, or tokens of one channel");
   keys_.symmetric = values_.symmetric = params.flag("symmetric", false, "levels around zero, no stored minimum");

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "tests/support/golden.h"
@@ -68,7 +69,7 @@ LlamaConfig byte_model_config() {
   return config;
 }
 
-void write_model_directory(const std::filesystem::path& directory, uint64_t seed) {
+void write_model_directory(const std::filesystem::path& directory, uint64_t seed, const std::string& broken) {
   const LlamaConfig config = byte_model_config();
   std::filesystem::create_directories(directory);
   const nlohmann::json json = {{"architectures", {"LlamaForCausalLM"}},
@@ -86,7 +87,9 @@ void write_model_directory(const std::filesystem::path& directory, uint64_t seed
                                {"rope_theta", config.rope.theta},
                                {"tie_word_embeddings", config.tied_head}};
   write_text(directory / "config.json", json.dump());
-  write_weights(directory / "model.safetensors", TinyWeights(config, seed));
+  TinyWeights weights(config, seed);
+  if (!broken.empty()) weights.entry(broken).values.front() = std::numeric_limits<float>::quiet_NaN();
+  write_weights(directory / "model.safetensors", weights);
   write_tokenizer(directory);
 }
 
