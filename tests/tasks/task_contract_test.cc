@@ -147,21 +147,6 @@ TEST_CASE("scores hold every metric and nothing else") {
   CHECK(scores.size() == names.size());
 }
 
-TEST_CASE("a length beyond the model's is refused with both numbers") {
-  const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
-  INFO(entry.name);
-  const World narrow(17, 699);
-  try {
-    make(entry)->samples(narrow.context);
-    FAIL("no error");
-  } catch (const ConfigError& error) {
-    const std::string message = error.what();
-    INFO(message);
-    CHECK(message.find("700") != std::string::npos);
-    CHECK(message.find("699") != std::string::npos);
-  }
-}
-
 TEST_CASE("quickstart tasks need no data") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
