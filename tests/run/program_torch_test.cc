@@ -109,7 +109,7 @@ TEST_CASE("a finished sweep runs nothing again") {
 TEST_CASE("a sweep run with a limit is completed by a run without one") {
   const Workplace place;
   REQUIRE(place.run({"run", "sweep.yaml", "--out", "a", "--limit", "1"}).status == 0);
-  for (const auto& [id, record] : comparable(place.path() / "a/records.jsonl", "id")) CHECK(record["n"] == 1);
+  for (const auto& [id, record] : comparable(place.path() / "a/records.jsonl", "id")) CHECK(record["n"].get<int>() == 1);
   REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 0);
   for (const auto& [id, record] : comparable(place.path() / "a/records.jsonl", "id"))
     CHECK(record["n"].get<int>() >= 3);
@@ -144,8 +144,8 @@ TEST_CASE("a point that fails is a record, the others go on, the status tells") 
   CHECK(result.status == 1);
   int failed = 0, ok = 0;
   for (const auto& [id, record] : comparable(place.path() / "a/records.jsonl", "id")) {
-    failed += record["status"] == "failed" && !record["error"].get<std::string>().empty();
-    ok += record["status"] == "ok" && record["n"] == 2;
+    failed += record["status"].get<std::string>() == "failed" && !record["error"].get<std::string>().empty();
+    ok += record["status"].get<std::string>() == "ok" && record["n"].get<int>() == 2;
     CHECK_THAT(record["warnings"].dump(), ContainsSubstring("model.layers.1.self_attn.k_proj.weight"));
   }
   CHECK(failed == 1);
