@@ -51,6 +51,8 @@ LineScan scan_lines(const std::filesystem::path& path,
   LineScan scan;
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) return scan;
+  if (!std::filesystem::is_regular_file(path, ignored))
+    throw DataError(fmt::format("{}: is not a regular file", path.string()));
   std::ifstream in(path, std::ios::binary);
   if (!in) fail(path, "cannot be read");
   std::string line;

@@ -17,8 +17,9 @@ struct ProcessResult {
 // The program under test (KVSWEEP_PROGRAM) with arguments, in a directory, with extra environment variables.
 class Process {
  public:
+  // file_limit_bytes: no file grows beyond it, writes fail as on a full disk.
   Process(const std::filesystem::path& directory, const std::vector<std::string>& arguments,
-          const std::map<std::string, std::string>& environment);
+          const std::map<std::string, std::string>& environment, std::optional<int64_t> file_limit_bytes = {});
   ~Process();  // kills what still runs
   Process(const Process&) = delete;
   Process& operator=(const Process&) = delete;

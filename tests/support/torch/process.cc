@@ -1,6 +1,7 @@
 #include "tests/support/process.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,7 +22,7 @@ int to_status(int raw) {
 }  // namespace
 
 Process::Process(const std::filesystem::path& directory, const std::vector<std::string>& arguments,
-                 const std::map<std::string, std::string>& environment) {
+                 const std::map<std::string, std::string>& environment, std::optional<int64_t> file_limit_bytes) {
   static std::atomic<int> count{0};
   const std::string stem = ".process-" + std::to_string(count++);
   out_ = directory / (stem + ".out");
@@ -38,6 +39,11 @@ Process::Process(const std::filesystem::path& directory, const std::vector<std::
   const int out = open(out_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   const int err = open(err_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
   if (dup2(out, STDOUT_FILENO) < 0 || dup2(err, STDERR_FILENO) < 0 || chdir(directory.c_str()) != 0) _exit(126);
+  if (file_limit_bytes) {
+    const auto bytes = static_cast<rlim_t>(*file_limit_bytes);
+    const rlimit limit{bytes, bytes};
+    if (::signal(SIGXFSZ, SIG_IGN) == SIG_ERR || setrlimit(RLIMIT_FSIZE, &limit) != 0) _exit(125);
+  }
   execv(argv[0], argv.data());
   _exit(127);
 }
