@@ -39,14 +39,11 @@ add_library(kvsweep_deps_torch INTERFACE)
 # Searched last: the wheel carries headers of an fmt that it does not export, and they must not hide the system's.
 target_compile_options(kvsweep_deps_torch INTERFACE
   "$<$<COMPILE_LANGUAGE:CXX>:SHELL:-idirafter ${KVSWEEP_TORCH_DIR}/include>")
-# at::parallel_for is serial without it. The program's libgomp.so.1 is the wheel's, found first through the rpath: one
-# pool of threads for both.
-target_compile_options(kvsweep_deps_torch INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-fopenmp>)
-target_link_options(kvsweep_deps_torch INTERFACE -fopenmp)
 target_link_directories(kvsweep_deps_torch INTERFACE ${KVSWEEP_TORCH_DIR}/lib)
 target_link_options(kvsweep_deps_torch INTERFACE "LINKER:-rpath,${KVSWEEP_TORCH_DIR}/lib" "LINKER:--no-as-needed"
   "LINKER:--allow-shlib-undefined")
-# at::parallel_for runs on one thread in code compiled without OpenMP; the runtime is the one that torch brings.
+# at::parallel_for runs on one thread in code compiled without OpenMP. The runtime is the one that torch brings, linked by
+# file: one pool of threads for both.
 file(GLOB KVSWEEP_GOMP ${KVSWEEP_TORCH_DIR}/lib/libgomp*.so*)
 if(NOT KVSWEEP_GOMP)
   set(KVSWEEP_GOMP gomp)
@@ -56,6 +53,5 @@ target_link_libraries(kvsweep_deps_torch INTERFACE torch_cpu c10 ${KVSWEEP_GOMP}
 if(KVSWEEP_CUDA)
   enable_language(CUDA)
   find_package(CUDAToolkit REQUIRED)
-  target_compile_definitions(kvsweep_deps_torch INTERFACE KVSWEEP_CUDA=1)
   target_link_libraries(kvsweep_deps_torch INTERFACE torch_cuda c10_cuda CUDA::cudart)
 endif()

@@ -27,6 +27,8 @@ start=$SECONDS
 results=build/$preset/test_results.xml
 status=0
 rm -f "$results"
+# Tests run side by side: one thread each, or OpenMP's waiting threads take the cores from one another.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 ctest --test-dir "build/$preset" --label-exclude "$excluded" --no-tests=error --output-on-failure \
   --output-junit "$PWD/$results" --parallel "$(nproc)" || status=$?
 printf '\ntest.sh: tests ran for %d s\n' $((SECONDS - start))
