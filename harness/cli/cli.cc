@@ -31,7 +31,7 @@ void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
   run->add_option("sweep", sweep, "The sweep's YAML file")->required();
   run->add_option("--out", out, "Results directory (default: results/<sweep name>)");
   CLI::Option* limited =
-      run->add_option("--limit", limit, "At most this many samples a point")->check(CLI::PositiveNumber);
+      run->add_option("--limit", limit, "At most this many samples a point")->check(CLI::Range(1, 1000000000));
   run->add_option("--only", only, "Run only points whose label matches this glob, e.g. '*| uniform k_bits=2*'");
   run->add_option("--data", data, "Where data sets lie, before $KVSWEEP_DATA, ../shared/data and the user's cache");
   run->add_flag("--dry-run", options.dry_run, "Print the plan and stop");

@@ -11,16 +11,17 @@
 namespace kvsweep {
 
 void add_report(CLI::App& app, std::function<int()>& action) {
-  static std::string directory;
-  static TableFormat format = TableFormat::kTerminal;
-  const std::map<std::string, TableFormat> formats = {
+  static std::string directory, format = "terminal";
+  static const std::map<std::string, TableFormat> formats = {
       {"terminal", TableFormat::kTerminal}, {"markdown", TableFormat::kMarkdown}, {"csv", TableFormat::kCsv}};
   CLI::App* report = app.add_subcommand("report", "Print the tables of a results directory");
   report->add_option("directory", directory, "A results directory")->required();
-  report->add_option("--format", format, "terminal, markdown or csv")->transform(CLI::CheckedTransformer(formats));
+  report->add_option("--format", format, "terminal, markdown or csv")->check([](const std::string& given) {
+    return formats.contains(given) ? std::string() : "'" + given + "' is not one of terminal, markdown, csv";
+  });
   report->callback([&] {
     action = [] {
-      fmt::print("{}", render_tables(read_records(directory), format));
+      fmt::print("{}", render_tables(read_records(directory), formats.at(format)));
       return kExitOk;
     };
   });
