@@ -83,7 +83,8 @@ at::Tensor Llama::attend_causal(const at::Tensor& q, const at::Tensor& k, const 
   return out.permute({2, 0, 1, 3});  // [T, H, G, D]
 }
 
-void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink) const {
+void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink,
+                          int64_t first_needed) const {
   const Layer& layer = layers_[static_cast<size_t>(index)];
   const int64_t tokens = hidden.size(0);
   for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
@@ -94,10 +95,12 @@ void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& q
   const at::Tensor q = qkv_heads(qkv, 0, config_.heads), k = qkv_heads(qkv, config_.heads, config_.kv_heads);
   const at::Tensor v = qkv_heads(qkv, config_.heads + config_.kv_heads, config_.kv_heads);
   if (sink) sink(index, {.k = k, .v = v, .position = 0});
+  if (first_needed == tokens) return;
   rope_->rotate(q, 0);
   rope_->rotate(k, 0);
   const at::Tensor attended = attend_causal(q, k, v);
   for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
+    if (at + rows <= first_needed) return;  // whole blocks, so that a row's bits do not depend on first_needed
     at::Tensor block = hidden.narrow(0, at, rows);
     finish_layer(layer, attended.narrow(0, at, rows).reshape({rows, -1}), block);
   });
@@ -113,7 +116,8 @@ at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& si
   at::Tensor hidden = embed({tokens.begin(), tokens.end()});
   const at::Tensor qkv =
       at::empty({count, (config_.heads + 2 * config_.kv_heads) * config_.head_dim}, hidden.options());
-  for (int64_t index = 0; index < config_.layers; ++index) prefill_layer(index, hidden, qkv, sink);
+  for (int64_t index = 0; index < config_.layers; ++index)
+    prefill_layer(index, hidden, qkv, sink, index + 1 < config_.layers ? 0 : count - last_hidden);
   return norm_rows(hidden.narrow(0, count - last_hidden, last_hidden), final_norm_, config_.rms_eps);
 }
 

@@ -71,8 +71,10 @@ class Llama {
   at::Tensor embed(const std::vector<int32_t>& tokens) const;  // [n, hidden]
   // Heads [first, first + heads) of qkv [n, (Hq + 2H) * D] -> [heads, n, D], a view.
   at::Tensor qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads) const;
-  // One layer over a whole sequence: `hidden` [T, hidden] in and out, qkv [T, (Hq + 2H) * D] overwritten.
-  void prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink) const;
+  // One layer over a whole sequence: `hidden` [T, hidden] in and out, qkv [T, (Hq + 2H) * D] overwritten. Rows of
+  // `hidden` before `first_needed` may be left as they came.
+  void prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink,
+                     int64_t first_needed) const;
   // q [Hq, T, D], k and v [H, T, D] -> [T, H, Hq / H, D]
   at::Tensor attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
   // One row of a step: its tokens are rows `first`, ... of qkv and of `attended`.

@@ -37,7 +37,7 @@ struct LlamaTestAccess {
         at::empty({hidden.size(0), (config.heads + 2 * config.kv_heads) * config.head_dim}, hidden.options());
     note(hidden);
     for (int64_t layer = 0; layer + 1 < config.layers; ++layer) {
-      llama.prefill_layer(layer, hidden, qkv, nullptr);
+      llama.prefill_layer(layer, hidden, qkv, nullptr, 0);
       note(hidden);
     }
     note(last);

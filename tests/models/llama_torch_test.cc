@@ -148,6 +148,8 @@ TEST_CASE("a prefill longer than one block of rows is the same model") {
       context, [&](int64_t layer, const KvSlab& slab) { cache.append(layer, slab); }, 0);
   const at::Tensor expected = llama.prefill(tokens, nullptr, 1600);
   CHECK(largest_difference(step_alone(llama, cache, rest, {1600}, 900), expected) < 1e-4);
+  for (const int64_t last : {1, 64, 65, 1599})
+    CHECK(at::equal(llama.prefill(tokens, nullptr, last), expected.narrow(0, 1600 - last, last)));
 }
 
 TEST_CASE("bfloat16 stays near float32") {
