@@ -15,7 +15,7 @@ namespace kvsweep {
 namespace {
 
 // Rows of a prefill that pass through projections and MLP together: bounds activations at any context length.
-constexpr int64_t kRowBlock = 512;
+constexpr int64_t kRowBlock = 256;
 
 template <class F>
 void for_row_blocks(int64_t rows, F&& body) {

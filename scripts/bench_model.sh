@@ -30,7 +30,7 @@ lines=$peers/bench_model.jsonl
 : >"$lines"
 for ((i = 0; i < repeats; ++i)); do
   "$program" model bench "$model" --prefill "$prefill" --decode "$decode" --repeats 1 | tee -a "$lines"
-  "$python" scripts/bench_peer.py run "$peers/smollm2" --prefill "$prefill" --decode "$decode" --repeats 1 | tee -a "$lines"
+  "$python" scripts/bench_peer.py run "$peers/smollm2" --prefill "$prefill" --decode "$decode" | tee -a "$lines"
 done
 
 "$python" - "$lines" <<'PYTHON'
