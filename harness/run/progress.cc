@@ -55,6 +55,7 @@ void Progress::skip(double units, int64_t items) {
 void Progress::advance(double units, int64_t items) {
   done_ += units;
   items_ += items;
+  changed_ = true;
   draw(false);
 }
 
@@ -72,7 +73,7 @@ void Progress::say(const std::string& text) {
 
 void Progress::finish() {
   if (finished_) return;
-  draw(true);
+  draw(changed_);
   if (visible_) fmt::print(stderr, "\n");
   finished_ = true;
 }
@@ -93,6 +94,7 @@ void Progress::draw(bool force) {
   const auto now = std::chrono::steady_clock::now();
   if (finished_ || (!force && now - drawn_ < (terminal_ ? kTerminalPause : kLogPause))) return;
   drawn_ = now;
+  changed_ = false;
   if (!terminal_) {
     fmt::print(stderr, "kvsweep: {}\n", line());
     return;

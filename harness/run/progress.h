@@ -32,7 +32,7 @@ class Progress {
   int64_t total_items_, items_ = 0, skipped_items_ = 0;
   std::string item_name_, label_;
   std::chrono::steady_clock::time_point start_, drawn_;
-  bool finished_ = false, visible_ = false;
+  bool finished_ = false, visible_ = false, changed_ = true;
 };
 
 // "1 h 02 min", "3 min 20 s", "12 s", "0.8 s"
