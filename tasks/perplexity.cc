@@ -78,12 +78,11 @@ std::unique_ptr<Task> make_perplexity(Params& params) {
   const std::string text =
       params.text("text", std::nullopt, "model (sampled from it), wikitext2, or a text file below a data root");
   const int64_t tokens = params.integer("tokens", std::nullopt, 4, 1 << 20, "tokens of a window");
-  int64_t scored = params.integer("scored", 0, 0, 1 << 20,
-                                  "tokens at a window's end that form the query, all but its first scored; 0: half of "
-                                  "the window");
-  if (scored == 0) scored = tokens / 2;
-  if (scored < 2 || scored > tokens)
-    params.reject("scored", fmt::format("allowed with tokens = {}: 2 to {}", tokens, tokens));
+  // The default is recorded as the number that it is.
+  const int64_t scored = params.integer("scored", tokens / 2, 2, 1 << 20,
+                                        "tokens at a window's end that form the query, all but its first scored; half "
+                                        "of the window when left out");
+  if (scored > tokens) params.reject("scored", fmt::format("more than tokens = {}", tokens));
   const int64_t samples = params.integer("samples", 8, 1, 1000000, "windows, from the beginning of the text");
   const std::string near = nearest_name(text, {kModelText, kWikitext2});
   if (!near.empty() && near != text) params.reject("text", fmt::format("did you mean '{}'?", near));

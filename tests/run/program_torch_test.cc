@@ -4,8 +4,10 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
 #include <chrono>
+#include <cstdlib>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <sstream>
 #include <thread>
 
@@ -221,6 +223,24 @@ TEST_CASE("a full disk is an error that names the file, and the same command goe
   CHECK_THAT(result.err, ContainsSubstring("samples.jsonl: cannot be written"));
   REQUIRE(place.run({"run", "sweep.yaml", "--out", "b"}).status == 0);
   CHECK(comparable(place.path() / "b/records.jsonl", "id") == comparable(place.path() / "a/records.jsonl", "id"));
+}
+
+TEST_CASE("a sweep becomes records and its records the stored tables", "[golden]") {
+  const Workplace place;
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 0);
+  // Measured values differ between machines: a decimal becomes '#'. What was run, and how the table is laid out, does
+  // not.
+  const std::string report = place.run({"report", "a", "--format", "markdown"}).out;
+  std::string masked = std::regex_replace(report, std::regex("weights [0-9a-f]{8}"), "weights #");
+  masked = std::regex_replace(masked, std::regex("[+-]?[0-9]+\\.[0-9]+(e-?[0-9]+)?"), "#");
+  masked = std::regex_replace(std::regex_replace(masked, std::regex(" +"), " "), std::regex("-{3,}"), "---");
+  const fs::path golden = fs::path(KVSWEEP_SOURCE_DIR) / "tests/golden/run/sweep_tables.md";
+  if (std::getenv("KVSWEEP_WRITE_GOLDEN") != nullptr) {
+    fs::create_directories(golden.parent_path());
+    write_text(golden, masked);
+    SKIP("wrote " << golden.string());
+  }
+  CHECK(masked == read_text(golden));
 }
 
 TEST_CASE("a dry run prints the plan and writes nothing") {
