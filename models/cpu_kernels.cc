@@ -69,7 +69,8 @@ template <int kOuts, int kRows, bool kPrefetch>
     for (int n = 0; n < kOuts; ++n) {
       float sum = sum_of(sums[n][m]);
       for (int64_t rest = i; rest < o.in; ++rest)
-        sum += o.weight[(first + n) * o.in + rest] * o.x[(row + m) * o.in + rest];
+        // Fused by name: left to the compiler, GCC 13 rounds the product in some instances and not in others.
+        sum = __builtin_fmaf(o.weight[(first + n) * o.in + rest], o.x[(row + m) * o.in + rest], sum);
       float& out = o.out[(row + m) * o.outs + first + n];
       out = o.add ? out + sum : sum;
     }
