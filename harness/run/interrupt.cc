@@ -22,12 +22,8 @@ void watch_interrupts() {
   sigaction(SIGTERM, &action, nullptr);
 }
 
-bool interrupted() {
-  return flag != 0;
-}
-
 void check_interrupt() {
-  if (interrupted()) throw Interrupted();
+  if (flag != 0) throw Interrupted();
 }
 
 }  // namespace kvsweep

@@ -11,7 +11,6 @@ struct Interrupted : std::exception {
 
 // From now on SIGINT and SIGTERM only set a flag; a second one ends the process at once.
 void watch_interrupts();
-bool interrupted();
 // Throws Interrupted when the flag is set.
 void check_interrupt();
 

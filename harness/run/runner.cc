@@ -66,7 +66,7 @@ class SweepRun {
   void check_before_start() const;
   void check_fits_model(const SweepGroup& group) const;
   void run_model(const std::string& model);
-  GroupRun prepare(const SweepGroup& group, const LoadedModel& model);
+  void prepare(GroupRun& run, const LoadedModel& model);
   std::vector<Sample> make_samples(const SweepGroup& group, const LoadedModel& model);
   void print_plan(const std::string& model, const LoadedModel& loaded, const std::vector<GroupRun>& runs) const;
   void run_group(GroupRun& run, const LoadedModel& model, Progress& progress);
@@ -193,11 +193,8 @@ void SweepRun::run_model(const std::string& model) {
   int64_t items = 0;
   std::map<std::string, std::string> facts = {{"weights of " + loaded.spec.name, loaded.weights_sha256}};
   for (GroupRun& run : runs) {
-    GroupRun prepared = prepare(*run.group, loaded);
-    if (!prepared.data_sha256.empty()) facts["data of " + join(run.group->task->data())] = prepared.data_sha256;
-    prepared.pending = std::move(run.pending);
-    prepared.plan = run.plan;
-    run = std::move(prepared);
+    prepare(run, loaded);
+    if (!run.data_sha256.empty()) facts["data of " + join(run.group->task->data())] = run.data_sha256;
     seconds += run.plan.seconds_per_sample * static_cast<double>(run.samples.size());
     items += static_cast<int64_t>(run.samples.size() * run.pending.size());
   }
@@ -208,16 +205,14 @@ void SweepRun::run_model(const std::string& model) {
   progress_ = nullptr;
 }
 
-GroupRun SweepRun::prepare(const SweepGroup& group, const LoadedModel& model) {
-  GroupRun run;
-  run.group = &group;
+void SweepRun::prepare(GroupRun& run, const LoadedModel& model) {
+  const SweepGroup& group = *run.group;
   run.samples = make_samples(group, model);
   run.reference = group.points.front().point;
   run.reference.scheme = reference_.name;
   run.reference.scheme_params = reference_.params;
   run.reference_id = run.reference.id();
   run.data_sha256 = data_sha256(locator_, group.task->data());
-  return run;
 }
 
 std::vector<Sample> SweepRun::make_samples(const SweepGroup& group, const LoadedModel& model) {
