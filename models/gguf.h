@@ -9,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-#include "models/mapped_file.h"
+#include "harness/files/mapped_file.h"
 
 namespace kvsweep {
 

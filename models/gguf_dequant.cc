@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "harness/core/error.h"
-#include "models/float_bits.h"
+#include "harness/files/float_bits.h"
 
 // Compiled with -ffp-contract=off, so that the bits of a weight do not depend on the target.
 namespace kvsweep {

@@ -50,7 +50,8 @@ CacheContext Llama::cache_context(int64_t expected_tokens) const {
           .dtype = options_.dtype,
           .device = options_.device,
           .rope = rope_.get(),
-          .expected_tokens = expected_tokens};
+          .expected_tokens = expected_tokens,
+          .weights_sha256 = options_.weights_sha256};
 }
 
 at::Tensor Llama::embed(const std::vector<int32_t>& tokens) const {

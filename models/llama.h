@@ -19,6 +19,7 @@ namespace kvsweep {
 struct ModelOptions {
   at::Device device = at::kCPU;
   at::ScalarType dtype = at::kFloat;
+  std::string weights_sha256{};  // of the files the weights come from; "": not known
 };
 
 // Called once a layer, in order, with the keys (before RoPE) and values of all tokens of a prefill.

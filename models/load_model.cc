@@ -129,9 +129,9 @@ ModelOptions model_options(const ModelSpec& spec) {
 LoadedModel load_model(const ModelSpec& spec) {
   LoadedModel model;
   model.spec = spec;
-  const ModelOptions options = model_options(spec);
+  ModelOptions options = model_options(spec);
   const std::unique_ptr<WeightSource> weights = open_weights(spec.path);
-  model.weights_sha256 = weights->sha256();
+  model.weights_sha256 = options.weights_sha256 = weights->sha256();
   if (spec.sha256 && *spec.sha256 != model.weights_sha256)
     throw DataError(fmt::format("{}: SHA-256 is {}, the model file expects {}", spec.path.string(),
                                 model.weights_sha256, *spec.sha256));

@@ -15,8 +15,8 @@
 
 #include "harness/core/error.h"
 #include "harness/core/hash.h"
+#include "harness/files/safetensors.h"
 #include "models/gguf.h"
-#include "models/safetensors.h"
 
 namespace kvsweep {
 namespace {

@@ -10,7 +10,7 @@ namespace {
 class Full final : public Scheme {
  public:
   SchemeTraits traits() const override { return {.lossless = true}; }
-  NominalBits nominal_bits() const override { return {}; }
+  NominalBits nominal_bits(int64_t) const override { return {}; }
   CompressedFrom compressed_from(int64_t, int64_t tokens) const override {
     const at::Tensor never = at::full({tokens}, kNeverCompressed, at::kLong);
     return {never, never};

@@ -10,21 +10,30 @@ namespace {
 
 constexpr int64_t kMaxTokens = 1 << 20;
 
+// Keys or values. The bits of `options` are those of a layer.
+struct Side {
+  PerLayer<int64_t> bits;
+  AffineOptions options;
+};
+
 class Uniform final : public Scheme {
  public:
   explicit Uniform(Params& params);
 
-  NominalBits nominal_bits() const override {
-    return {static_cast<double>(keys_.bits), static_cast<double>(values_.bits)};
+  NominalBits nominal_bits(int64_t layers) const override {
+    return {mean_of(keys_.bits, layers), mean_of(values_.bits, layers)};
   }
   CompressedFrom compressed_from(int64_t context_tokens, int64_t tokens) const override {
-    return {residency(keys_).compressed_from(context_tokens, tokens),
-            residency(values_).compressed_from(context_tokens, tokens)};
+    return {residency(keys_.options).compressed_from(context_tokens, tokens),
+            residency(values_.options).compressed_from(context_tokens, tokens)};
   }
   std::unique_ptr<KvCache> make_cache(const CacheContext& context) const override {
-    const LayerPlan plan{stream("k_group", keys_, context.head_dim), stream("v_group", values_, context.head_dim),
-                         rotation_};
-    return std::make_unique<StreamedCache>(context, std::vector<LayerPlan>(static_cast<size_t>(context.layers), plan));
+    const auto k_bits = keys_.bits.values(context.layers), v_bits = values_.bits.values(context.layers);
+    std::vector<LayerPlan> plans;
+    for (size_t layer = 0; layer < k_bits.size(); ++layer)
+      plans.push_back({stream("k_group", keys_, k_bits[layer], context.head_dim),
+                       stream("v_group", values_, v_bits[layer], context.head_dim), rotation_});
+    return std::make_unique<StreamedCache>(context, plans);
   }
 
  private:
@@ -32,7 +41,9 @@ class Uniform final : public Scheme {
   Residency residency(const AffineOptions& options) const {
     return {sink_, window_, options.axis == GroupAxis::kChannel ? options.group : 1};
   }
-  StreamPlan stream(const char* key, const AffineOptions& options, int64_t head_dim) const {
+  StreamPlan stream(const char* key, const Side& side, int64_t bits, int64_t head_dim) const {
+    AffineOptions options = side.options;
+    options.bits = bits;
     if (options.axis == GroupAxis::kToken && head_dim % options.group != 0)
       throw ConfigError(
           fmt::format("uniform.{} = {} does not divide the model's head dim {}: groups along a token "
@@ -41,7 +52,7 @@ class Uniform final : public Scheme {
     return {std::make_shared<AffineCodec>(options, head_dim), residency(options)};
   }
 
-  AffineOptions keys_, values_;
+  Side keys_, values_;
   KeyRotation rotation_ = KeyRotation::kApplied;
   int64_t sink_ = 0, window_ = 0;
 };
@@ -50,20 +61,21 @@ Uniform::Uniform(Params& params) {
   const auto axis = [&params](const char* key, const char* help) {
     return params.choice(key, "token", {"token", "channel"}, help) == "token" ? GroupAxis::kToken : GroupAxis::kChannel;
   };
-  keys_.bits = params.integer("k_bits", 4, 1, 8, "bits of a key's code");
-  values_.bits = params.integer("v_bits", 4, 1, 8, "bits of a value's code");
+  keys_.bits = params.layer_integers("k_bits", 4, 1, 8, "bits of a key's code");
+  values_.bits = params.layer_integers("v_bits", 4, 1, 8, "bits of a value's code");
   const int64_t group = params.integer("group", 64, 2, 1024, "values that share a scale and a zero");
   const auto own_group = [&](const char* key, const char* help) {
     const int64_t own = params.integer(key, 0, 0, 1024, help);
     if (own == 1) params.reject(key, "a group has at least 2 values");
     return own == 0 ? group : own;
   };
-  keys_.group = own_group("k_group", "the same for keys alone; 0: group");
-  values_.group = own_group("v_group", "the same for values alone; 0: group");
-  keys_.axis = axis("k_axis", "keys: a group is channels of one token, or tokens of one channel");
-  values_.axis = axis("v_axis", "values: a group is channels of one token, or tokens of one channel");
-  keys_.symmetric = values_.symmetric = params.flag("symmetric", false, "levels around zero, no stored minimum");
-  keys_.metadata = values_.metadata =
+  keys_.options.group = own_group("k_group", "the same for keys alone; 0: group");
+  values_.options.group = own_group("v_group", "the same for values alone; 0: group");
+  keys_.options.axis = axis("k_axis", "keys: a group is channels of one token, or tokens of one channel");
+  values_.options.axis = axis("v_axis", "values: a group is channels of one token, or tokens of one channel");
+  keys_.options.symmetric = values_.options.symmetric =
+      params.flag("symmetric", false, "levels around zero, no stored minimum");
+  keys_.options.metadata = values_.options.metadata =
       params.choice("metadata", "fp16", {"fp16", "fp32"}, "type of scale and zero") == "fp16" ? at::kHalf : at::kFloat;
   sink_ = params.integer("sink", 0, 0, kMaxTokens, "first tokens, kept exact");
   window_ = params.integer("window", 0, 0, kMaxTokens, "newest tokens, kept exact; counts the token being decoded");
@@ -71,7 +83,8 @@ Uniform::Uniform(Params& params) {
     rotation_ = KeyRotation::kPending;
   params.finish();
   for (const auto& [key, bits] : {std::pair{"k_bits", keys_.bits}, std::pair{"v_bits", values_.bits}})
-    if (keys_.symmetric && bits < 2) params.reject(key, "symmetric levels need at least 2 bits");
+    if (keys_.options.symmetric && bits.distinct().contains(1))
+      params.reject(key, "symmetric levels need at least 2 bits");
 }
 
 }  // namespace

@@ -11,22 +11,23 @@ import sys
 # Folder -> folders that it may include besides itself. The longest matching prefix of a path is its folder.
 LAYERS = {
     "harness/core": [],
+    "harness/files": ["harness/core"],
     "harness/attention": ["harness/core"],
     "schemes/codec": ["harness/core"],
-    "schemes/parts": ["harness/core", "schemes/codec"],
-    "schemes": ["harness/core", "harness/attention", "schemes/codec", "schemes/parts"],
-    "models": ["harness/core", "harness/attention"],
+    "schemes/parts": ["harness/core", "harness/files", "schemes/codec"],
+    "schemes": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts"],
+    "models": ["harness/core", "harness/files", "harness/attention"],
     "tasks/metrics": ["harness/core"],
     "tasks/data": ["harness/core"],
     "tasks": ["harness/core", "tasks/metrics", "tasks/data"],
     "harness/report": ["harness/core"],
-    "harness/run": ["harness/core", "harness/attention", "schemes/codec", "schemes/parts", "models", "tasks/metrics",
-                    "tasks/data", "harness/report"],
-    "harness/cli": ["harness/core", "harness/attention", "schemes/codec", "schemes/parts", "models", "tasks/metrics",
-                    "tasks/data", "harness/report", "harness/run"],
+    "harness/run": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
+                    "tasks/metrics", "tasks/data", "harness/report"],
+    "harness/cli": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
+                    "tasks/metrics", "tasks/data", "harness/report", "harness/run"],
     "harness": ["harness/cli"],  # main.cc
-    "tests": ["harness", "harness/core", "harness/attention", "harness/report", "harness/run", "harness/cli",
-              "schemes/codec", "schemes/parts", "models", "tasks/metrics", "tasks/data"],
+    "tests": ["harness", "harness/core", "harness/files", "harness/attention", "harness/report", "harness/run",
+              "harness/cli", "schemes/codec", "schemes/parts", "models", "tasks/metrics", "tasks/data"],
 }
 SOURCE_FOLDERS = ["harness", "schemes", "models", "tasks", "tests"]
 SUFFIXES = {".h", ".cc", ".cu", ".cuh"}

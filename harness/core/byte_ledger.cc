@@ -38,6 +38,10 @@ void ByteLedger::add(ByteRole role, const at::Tensor& used) {
   billed = bytes;
 }
 
+void ByteLedger::add_rebuilt(const at::Tensor& tensor) {
+  if (tensor.defined()) storages_[tensor.storage().data()] = static_cast<int64_t>(tensor.storage().nbytes());
+}
+
 int64_t ByteLedger::live_bytes() const {
   return std::accumulate(live_.begin(), live_.end(), int64_t{0});
 }

@@ -22,6 +22,9 @@ class ByteLedger {
   // and only what it shows beyond the first is billed. Throws c10::Error on a view that shows elements twice
   // (expand()): its size is not memory.
   void add(ByteRole role, const at::Tensor& used);
+  // Memory that is held for speed and can be made again from what is billed (keys rebuilt from a prediction and a
+  // residual): counts as reserved, not as live.
+  void add_rebuilt(const at::Tensor& tensor);
 
   int64_t live(ByteRole role) const { return live_[static_cast<size_t>(role)]; }
   int64_t live_bytes() const;

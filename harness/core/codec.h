@@ -27,6 +27,9 @@ class Codec {
   virtual int64_t group_tokens() const { return 1; }
   // Stored as it came: reads of it are not compressed reads, and it is billed as window.
   virtual bool exact() const { return false; }
+  // The parts are values that the cache made again from what it stores (a prediction and a residual, say): what is
+  // billed is not the parts but what they were made from.
+  virtual bool rebuilt() const { return false; }
   // Payload bits a value, without metadata.
   virtual double nominal_bits() const = 0;
   virtual std::vector<PartSpec> parts() const = 0;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "harness/core/byte_ledger.h"
@@ -58,7 +59,8 @@ class KvCache {
   // Adds tokens to one layer. For each token position layers arrive in order 0..L-1, tokens of a layer in order of
   // position.
   virtual void append(int64_t layer, const KvSlab& slab) = 0;
-  // Once, after the last layer of the context: prompt-ranking schemes evict here.
+  // Once, after the last layer of the context: prompt-ranking schemes evict here, and what the next append would
+  // compress first may be compressed now.
   virtual void finish_context() {}
   virtual KvView read(int64_t layer) const = 0;
   // Every tensor that the cache keeps alive.
@@ -72,8 +74,9 @@ struct CacheContext {
   int64_t layers = 0, kv_heads = 0, head_dim = 0;
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
-  const Rope* rope = nullptr;   // outlives the cache
-  int64_t expected_tokens = 0;  // context + query + generation, to reserve once
+  const Rope* rope = nullptr;    // outlives the cache
+  int64_t expected_tokens = 0;   // context + query + generation, to reserve once
+  std::string weights_sha256{};  // of the model, for artifacts; "": not known
 };
 
 }  // namespace kvsweep

@@ -262,6 +262,9 @@ void Engine::finish(Lane& lane) const {
       bytes.by_role[std::string(kByteRoleNames[role])] = live;
   bytes.live = ledger.live_bytes();
   bytes.reserved = ledger.reserved_bytes();
+  ByteLedger shared;
+  lane.scheme->account_shared(shared);
+  bytes.shared = shared.live_bytes();
   bytes.tokens = lane.tokens;
   bytes.values = 2 * config.layers * config.kv_heads * config.head_dim * lane.tokens;
   lane.result.compressed_reads /= config.layers;

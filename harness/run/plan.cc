@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kProbeTokens = 128;
 constexpr int64_t kProbeRows = 8;
+constexpr int64_t kPlanValues = 1 << 26;  // filled into a cache to see how large it gets
 
 double step_ms(const Llama& llama, const Scheme& scheme, int64_t rows) {
   std::vector<std::unique_ptr<KvCache>> caches;
@@ -30,15 +31,17 @@ double step_ms(const Llama& llama, const Scheme& scheme, int64_t rows) {
 }
 
 int64_t cache_bytes(const Scheme& scheme, const Llama& llama, int64_t tokens) {
-  CacheContext context = llama.cache_context(tokens);
-  context.layers = 1;
+  const CacheContext context = llama.cache_context(tokens);
+  const int64_t values = 2 * context.kv_heads * tokens * context.head_dim;
+  const int64_t filled = std::clamp<int64_t>(kPlanValues / std::max<int64_t>(values, 1), 1, context.layers);
   const std::unique_ptr<KvCache> cache = scheme.make_cache(context);
   const at::Tensor x =
       at::randn({context.kv_heads, tokens, context.head_dim}, at::kFloat).to(context.device, context.dtype);
-  cache->append(0, {x, x, 0});
+  for (int64_t layer = 0; layer < filled; ++layer) cache->append(layer, {x, x, 0});
+  cache->finish_context();
   ByteLedger ledger;
   cache->account(ledger);
-  return ledger.reserved_bytes() * llama.config().layers;
+  return ledger.reserved_bytes() * context.layers / filled;
 }
 
 }  // namespace

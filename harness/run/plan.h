@@ -17,8 +17,8 @@ struct Speed {
 };
 Speed measure_speed(const Llama& llama, const Scheme& reference);
 
-// What a group will need, before it starts. Bytes come from caches that were filled with the right number of tokens,
-// one layer each, not from a formula.
+// What a group will need, before it starts. Bytes come from caches whose first layers were filled with the right number
+// of tokens (all layers where that is quick), not from a formula.
 struct GroupPlan {
   int64_t points = 0, samples = 0;  // to be run, after what an earlier run has left
   int64_t done_samples = 0;         // left by an earlier run

@@ -46,6 +46,7 @@ struct GroupRun {
   Point reference;
   std::string reference_id;
   std::string data_sha256;
+  int64_t layers = 0;  // of the model
   GroupPlan plan;
 };
 
@@ -126,6 +127,9 @@ void SweepRun::check_fits_model(const SweepGroup& group) const {
   const RopeTable table = rope_table(config.rope, config.head_dim, config.max_positions);
   const Rope rope(table.inv_freq, table.attention_scaling, at::kCPU, 1);
   context.rope = &rope;
+  const auto needs_weights = [](const SweepPoint& point) { return point.scheme->traits().calibrated; };
+  if (std::any_of(group.points.begin(), group.points.end(), needs_weights))
+    context.weights_sha256 = open_weights(resolve_model(group.model).path)->sha256();
   for (const SweepPoint& point : group.points) point.scheme->make_cache(context);
 }
 
@@ -180,6 +184,7 @@ void SweepRun::run_model(const std::string& model) {
     if (group.model != model) continue;
     GroupRun run;
     run.group = &group;
+    run.layers = loaded.llama->config().layers;
     run.pending = pending_points(group);
     if (run.pending.empty()) continue;
     std::vector<const Scheme*> schemes;
@@ -366,8 +371,9 @@ Record SweepRun::blank_record(const GroupRun& run, const SweepPoint& point) cons
   record.primary_metric = primary.name;
   record.primary_shown_as = primary.shown_as.empty() ? primary.name : primary.shown_as;
   record.primary_exponential = primary.aggregate == Aggregate::kExpMean;
-  record.nominal_k_bits = point.scheme->nominal_bits().k;
-  record.nominal_v_bits = point.scheme->nominal_bits().v;
+  const NominalBits nominal = point.scheme->nominal_bits(run.layers);
+  record.nominal_k_bits = nominal.k;
+  record.nominal_v_bits = nominal.v;
   record.warnings = warnings_;
   record.env = env_;
   record.env.data_sha256 = run.data_sha256;

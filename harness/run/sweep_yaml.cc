@@ -4,6 +4,7 @@
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "harness/core/error.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 // More than this from one entry is a slip of the pen, not a plan.
 constexpr size_t kMaxConfigurations = 10000;
+constexpr int64_t kMaxLayer = 9999;
 
 class YamlReader {
  public:
@@ -75,11 +77,61 @@ class YamlReader {
   }
 
   std::vector<ParamValue> list(const YAML::Node& node, const std::string& what) const {
-    if (!node.IsSequence()) return {scalar(node, what)};
+    return list(node, what, [this](const YAML::Node& item, const std::string& name) { return scalar(item, name); });
+  }
+
+  template <class Read>
+  std::vector<ParamValue> list(const YAML::Node& node, const std::string& what, const Read& read) const {
+    if (!node.IsSequence()) return {read(node, what)};
     if (node.size() == 0) fail(node, fmt::format("{} is an empty list", what));
     std::vector<ParamValue> values;
-    for (const YAML::Node& item : node) values.push_back(scalar(item, "an item of " + what));
+    for (const YAML::Node& item : node) values.push_back(read(item, "an item of " + what));
     return values;
+  }
+
+  // "7", "28-29"
+  std::pair<int64_t, int64_t> layer_range(const std::string& text, const YAML::Node& at) const {
+    int64_t first = 0, last = 0;
+    const char* end = text.data() + text.size();
+    auto [stop, error] = std::from_chars(text.data(), end, first);
+    last = first;
+    if (error == std::errc() && stop != end && *stop == '-') {
+      const auto second = std::from_chars(stop + 1, end, last);
+      stop = second.ptr;
+      error = second.ec;
+    }
+    if (error != std::errc() || stop != end || first < 0 || last < first || last > kMaxLayer)
+      fail(at, fmt::format("'{}' names no layers; write a number from 0, or a range as in 28-29", text));
+    return {first, last};
+  }
+
+  // A scalar, or {default: 4, layers: {0: 8, 28-29: 8}}.
+  ParamValue value(const YAML::Node& node, const std::string& what) const {
+    if (!node.IsMap()) return scalar(node, what);
+    const std::string form = "a map of layers reads {default: 4, layers: {0: 8, 28-29: 8}}";
+    ParamValue result;
+    bool has_default = false;
+    for (const auto& [key, item] : entries(node, what)) {
+      if (key == "default") {
+        result.text = scalar(item, what + ".default").text;
+        has_default = true;
+      } else if (key == "layers" && item.IsMap()) {
+        for (const auto& [range, text] : entries(item, what + ".layers")) {
+          const auto [first, last] = layer_range(range, text);
+          result.layers.push_back({first, last, scalar(text, what + ".layers." + range).text, line_of(text)});
+        }
+      } else {
+        fail(item, fmt::format("{}.{}: {}", what, key, form));
+      }
+    }
+    if (!has_default || result.layers.empty()) fail(node, fmt::format("{}: {}", what, form));
+    result.line = line_of(node);
+    auto& layers = result.layers;
+    std::sort(layers.begin(), layers.end(), [](const auto& a, const auto& b) { return a.first < b.first; });
+    for (size_t i = 1; i < layers.size(); ++i)
+      if (layers[i].first <= layers[i - 1].last)
+        fail(node, fmt::format("{} gives layer {} two values", what, layers[i].first));
+    return result;
   }
 
   ParamValue view(const YAML::Node& node) const {
@@ -101,15 +153,17 @@ class YamlReader {
     if (!node.IsMap()) fail(node, fmt::format("an entry of {} is a map with a name, as in {{name: full}}", list_name));
     PluginEntry entry;
     size_t configurations = 1;
-    for (const auto& [key, value] : entries(node, "an entry of " + list_name)) {
+    for (const auto& [key, item] : entries(node, "an entry of " + list_name)) {
       if (key == "name") {
-        entry.name = scalar(value, "name");
+        entry.name = scalar(item, "name");
         continue;
       }
-      entry.axes.emplace_back(key, list(value, key));
+      entry.axes.emplace_back(key, list(item, key, [&](const YAML::Node& one, const std::string& what) {
+                                return list_name == "schemes" ? value(one, what) : scalar(one, what);
+                              }));
       configurations *= entry.axes.back().second.size();
       if (configurations > kMaxConfigurations)
-        fail(value, fmt::format("this entry makes more than {} configurations", kMaxConfigurations));
+        fail(item, fmt::format("this entry makes more than {} configurations", kMaxConfigurations));
     }
     if (entry.name.text.empty()) fail(node, fmt::format("this entry of {} has no name", list_name));
     entry.name.line = line_of(node);

@@ -13,7 +13,8 @@ namespace kvsweep {
 // A sweep file as it is written, before names are looked up and plug-ins are built: who reads YAML is here, what a
 // sweep means is in sweep.h.
 
-// One entry of `tasks` or `schemes`: a name and its axes in the order of writing; a single value is an axis of one.
+// One entry of `tasks` or `schemes`: a name and its axes in the order of writing; a single value is an axis of one. A
+// value of a scheme may be a map of layers: {default: 4, layers: {0: 8, 28-29: 8}}.
 struct PluginEntry {
   ParamValue name;
   std::vector<std::pair<std::string, std::vector<ParamValue>>> axes;

@@ -35,7 +35,8 @@ Stream::Stream(StreamPlan plan, const CacheContext& context)
 
 void Stream::compress(const at::Tensor& x) {
   if (x.size(1) == 0) return;
-  const std::vector<at::Tensor> parts = plan_.codec->encode(x);
+  const std::vector<at::Tensor> parts =
+      plan_.codec->encode(plan_.basis.defined() ? x.to(at::kFloat).matmul(plan_.basis) : x);
   for (size_t i = 0; i < parts.size(); ++i) body_[i].append(parts[i]);
 }
 
@@ -62,11 +63,21 @@ void Stream::append(const at::Tensor& x) {
   end_ = end;
 }
 
+void Stream::settle() {
+  const int64_t leaving = plan_.residency.next_end(end_, tokens(), tokens() + 1) - end_;
+  if (leaving <= 0 || leaving > window_.size()) return;
+  compress(window_.rows().narrow(1, 0, leaving));
+  window_.drop_front(leaving);
+  end_ += leaving;
+}
+
 c10::SmallVector<KvRun, 3> Stream::runs() const {
   c10::SmallVector<KvRun, 3> runs;
-  const auto add = [&runs](const Codec* codec, std::vector<at::Tensor> parts, int64_t tokens) {
+  const auto add = [&runs](const Codec* codec, std::vector<at::Tensor> parts, int64_t tokens,
+                           const at::Tensor& basis = {}) {
     if (tokens == 0) return;
     KvRun& run = runs.emplace_back();
+    run.basis = basis;
     run.codec = codec;
     run.parts = std::move(parts);
     run.tokens = tokens;
@@ -74,7 +85,7 @@ c10::SmallVector<KvRun, 3> Stream::runs() const {
   std::vector<at::Tensor> body;
   for (const TokenBuffer& part : body_) body.push_back(part.rows());
   add(exact_.get(), {sink_.rows()}, sink_.size());
-  add(plan_.codec.get(), std::move(body), end_ - sink_.size());
+  add(plan_.codec.get(), std::move(body), end_ - sink_.size(), plan_.basis);
   add(exact_.get(), {window_.rows()}, window_.size());
   return runs;
 }

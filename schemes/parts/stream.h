@@ -13,6 +13,9 @@ namespace kvsweep {
 struct StreamPlan {
   std::shared_ptr<const Codec> codec;  // of the tokens that residency compresses
   Residency residency;                 // blocks are multiples of codec->group_tokens()
+  // Undefined, or orthonormal [D, D] float32: the codec packs x @ basis, and its runs say so. Sink and window stay as
+  // they came.
+  at::Tensor basis{};
 };
 
 // K or V of one layer of one sequence: sink and window exact, the tokens between them as the codec packs them. Without
@@ -23,6 +26,8 @@ class Stream {
 
   // x [H, T, D] of the context's dtype; copied. Costs what x costs, however much is held.
   void append(const at::Tensor& x);
+  // Compresses now what the next append would compress first.
+  void settle();
   // Sink, body, window: those that hold tokens. Views, valid until the next append.
   c10::SmallVector<KvRun, 3> runs() const;
   void account(ByteLedger& ledger) const;

@@ -2,6 +2,8 @@
 
 #include <ATen/ATen.h>
 
+#include "schemes/parts/finite.h"
+
 namespace kvsweep {
 
 StreamedCache::StreamedCache(const CacheContext& context, const std::vector<LayerPlan>& plans) : rope_(context.rope) {
@@ -9,7 +11,8 @@ StreamedCache::StreamedCache(const CacheContext& context, const std::vector<Laye
               context.layers, " layers");
   for (const LayerPlan& plan : plans) {
     TORCH_CHECK(rope_ != nullptr || plan.rotation == KeyRotation::kPending, "cache: keys after RoPE need a Rope");
-    layers_.push_back({Stream(plan.keys, context), Stream(plan.values, context), plan.rotation, 0});
+    const bool lossy = !plan.keys.codec->exact() || !plan.values.codec->exact();
+    layers_.push_back({Stream(plan.keys, context), Stream(plan.values, context), plan.rotation, lossy, 0});
   }
 }
 
@@ -22,8 +25,16 @@ void StreamedCache::append(int64_t layer, const KvSlab& slab) {
   TORCH_CHECK(slab.position == at.position + held, "cache: layer ", layer, " holds positions ", at.position, " to ",
               at.position + held - 1, "; a slab at ", slab.position, " does not follow");
   if (slab.k.size(1) == 0) return;
+  if (at.lossy) require_finite(layer, slab);
   at.keys.append(at.rotation == KeyRotation::kApplied ? rope_->apply(slab.k, slab.position) : slab.k);
   at.values.append(slab.v);
+}
+
+void StreamedCache::finish_context() {
+  for (Layer& layer : layers_) {
+    layer.keys.settle();
+    layer.values.settle();
+  }
 }
 
 KvView StreamedCache::read(int64_t layer) const {
@@ -47,7 +58,7 @@ std::unique_ptr<KvCache> StreamedCache::clone() const {
   std::unique_ptr<StreamedCache> copy(new StreamedCache());
   copy->rope_ = rope_;
   for (const Layer& layer : layers_)
-    copy->layers_.push_back({layer.keys.clone(), layer.values.clone(), layer.rotation, layer.position});
+    copy->layers_.push_back({layer.keys.clone(), layer.values.clone(), layer.rotation, layer.lossy, layer.position});
   return copy;
 }
 

@@ -18,10 +18,11 @@ struct LayerPlan {
 // is its parameters and its plans.
 class StreamedCache final : public KvCache {
  public:
-  // One plan for each layer.
+  // One plan for each layer. append() refuses NaN and infinity: parts/finite.h.
   StreamedCache(const CacheContext& context, const std::vector<LayerPlan>& plans);
 
   void append(int64_t layer, const KvSlab& slab) override;
+  void finish_context() override;
   KvView read(int64_t layer) const override;
   void account(ByteLedger& ledger) const override;
   std::unique_ptr<KvCache> clone() const override;
@@ -30,6 +31,7 @@ class StreamedCache final : public KvCache {
   struct Layer {
     Stream keys, values;
     KeyRotation rotation;
+    bool lossy;
     int64_t position;  // of the first token
   };
   StreamedCache() = default;

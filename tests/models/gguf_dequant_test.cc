@@ -13,7 +13,7 @@
 
 #include "harness/core/error.h"
 #include "harness/core/hash.h"
-#include "models/float_bits.h"
+#include "harness/files/float_bits.h"
 #include "models/gguf.h"
 #include "tests/support/gguf_builder.h"
 #include "tests/support/golden.h"

@@ -63,7 +63,7 @@ class HalvingCodec final : public Codec {
 class HalvingScheme final : public Scheme {
  public:
   HalvingScheme(Residency keys, Residency values) : keys_(keys), values_(values) {}
-  NominalBits nominal_bits() const override { return {}; }
+  NominalBits nominal_bits(int64_t) const override { return {}; }
   CompressedFrom compressed_from(int64_t context_tokens, int64_t tokens) const override {
     return {keys_.compressed_from(context_tokens, tokens), values_.compressed_from(context_tokens, tokens)};
   }

@@ -20,7 +20,7 @@ namespace {
 class FakeScheme : public Scheme {
  public:
   explicit FakeScheme(NominalBits bits) : bits_(bits) {}
-  NominalBits nominal_bits() const override { return bits_; }
+  NominalBits nominal_bits(int64_t) const override { return bits_; }
   CompressedFrom compressed_from(int64_t, int64_t) const override { return {}; }
   std::unique_ptr<KvCache> make_cache(const CacheContext&) const override { return nullptr; }
 
@@ -128,8 +128,8 @@ schemes:
   const SweepPoint& last = sweep.groups[0].points[4];
   CHECK(last.line == 7);
   CHECK(last.id == last.point.id());
-  CHECK(last.scheme->nominal_bits().k == 4);
-  CHECK(last.scheme->nominal_bits().v == 1);
+  CHECK(last.scheme->nominal_bits(2).k == 4);
+  CHECK(last.scheme->nominal_bits(2).v == 1);
   CHECK(last.point.model == "m");
   CHECK(last.point.task == "search");
   CHECK(last.point.task_version == 3);

@@ -4,7 +4,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 
-#include "models/safetensors.h"
+#include "harness/files/safetensors.h"
 #include "schemes/codec/affine.h"
 #include "tests/support/golden.h"
 #include "tests/support/torch/scheme_probe.h"

@@ -102,9 +102,9 @@ TEST_CASE_METHOD(Fixture, "uniform compresses keys after RoPE, or before it and 
 }
 
 TEST_CASE("nominal bits are those of the settings") {
-  CHECK(make_scheme("full", {})->nominal_bits().k == 16);
-  CHECK(make_scheme("uniform", {})->nominal_bits().k == 4);
-  const NominalBits bits = make_scheme("uniform", {{"k_bits", "8"}, {"v_bits", "3"}})->nominal_bits();
+  CHECK(make_scheme("full", {})->nominal_bits(2).k == 16);
+  CHECK(make_scheme("uniform", {})->nominal_bits(2).k == 4);
+  const NominalBits bits = make_scheme("uniform", {{"k_bits", "8"}, {"v_bits", "3"}})->nominal_bits(2);
   CHECK(bits.k == 8);
   CHECK(bits.v == 3);
 }

@@ -1,4 +1,4 @@
-#include "models/float_bits.h"
+#include "harness/files/float_bits.h"
 
 namespace kvsweep {
 

@@ -1,15 +1,17 @@
-#include "models/safetensors.h"
+#include "harness/files/safetensors.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "harness/core/error.h"
-#include "models/float_bits.h"
+#include "harness/files/float_bits.h"
 
 namespace kvsweep {
 namespace {
@@ -84,7 +86,14 @@ SafetensorsFile::SafetensorsFile(const std::filesystem::path& path) : file_(path
   if (!header.is_object()) fail("the header is not a JSON object");
   const int64_t data_begin = kPrefixBytes + static_cast<int64_t>(length);
   for (const auto& [name, entry] : header.items()) {
-    if (name == "__metadata__") continue;
+    if (name == "__metadata__") {
+      if (!entry.is_object()) fail("its __metadata__ is not an object");
+      for (const auto& [key, value] : entry.items()) {
+        if (!value.is_string()) fail(fmt::format("__metadata__ '{}' is not a text", key));
+        metadata_.emplace(key, value.get<std::string>());
+      }
+      continue;
+    }
     SafetensorsTensor tensor;
     const std::string wrong = parse_tensor(entry, tensor);
     if (!wrong.empty()) fail(fmt::format("tensor '{}': {}", name, wrong));
@@ -125,6 +134,11 @@ const SafetensorsTensor& SafetensorsFile::tensor(const std::string& name) const 
   return at->second;
 }
 
+std::span<const uint8_t> SafetensorsFile::bytes(const std::string& name) const {
+  const SafetensorsTensor& from = tensor(name);
+  return file_.span(from.offset, from.bytes);
+}
+
 void SafetensorsFile::read(const std::string& name, float* out) const {
   const SafetensorsTensor& from = tensor(name);
   const uint8_t* bytes = file_.span(from.offset, from.bytes).data();
@@ -138,6 +152,36 @@ void SafetensorsFile::read(const std::string& name, float* out) const {
     fail(fmt::format("tensor '{}' has dtype {}; weights can be read from F32, F16 and BF16", name, from.dtype));
   }
   file_.drop(from.offset, from.bytes);
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<SafetensorsSource>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  json header = json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  int64_t end = 0;
+  for (const SafetensorsSource& tensor : tensors) {
+    const auto bytes = static_cast<int64_t>(tensor.bytes.size());
+    header[tensor.name] = {{"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {end, end + bytes}}};
+    end += bytes;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // tensors start at a multiple of 8 bytes, as the library writes them
+  const uint64_t length = text.size();
+  const std::filesystem::path unfinished = path.string() + ".new";
+  std::ofstream out(unfinished, std::ios::binary | std::ios::trunc);
+  const auto put = [&out](const void* data, size_t bytes) {
+    out.write(static_cast<const char*>(data), static_cast<std::streamsize>(bytes));
+  };
+  put(&length, sizeof length);
+  put(text.data(), text.size());
+  for (const SafetensorsSource& tensor : tensors) put(tensor.bytes.data(), tensor.bytes.size());
+  out.close();
+  std::error_code error;
+  if (out) std::filesystem::rename(unfinished, path, error);
+  if (out && !error) return;
+  const std::string why = error ? error.message() : std::strerror(errno);
+  std::filesystem::remove(unfinished, error);
+  throw DataError(fmt::format("{}: cannot be written: {}", path.string(), why));
 }
 
 }  // namespace kvsweep

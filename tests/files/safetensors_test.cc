@@ -1,5 +1,5 @@
 // contract: SafetensorsFile converts exactly, and says what is wrong with a damaged file.
-#include "models/safetensors.h"
+#include "harness/files/safetensors.h"
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>

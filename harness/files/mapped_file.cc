@@ -1,4 +1,4 @@
-#include "models/mapped_file.h"
+#include "harness/files/mapped_file.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
