@@ -19,7 +19,7 @@ void require_finite(int64_t layer, const KvSlab& slab) {
   const at::Tensor bad_keys = slab.k.isfinite().logical_not(), bad_values = slab.v.isfinite().logical_not();
   const auto keys = bad_keys.sum().item<int64_t>(), values = bad_values.sum().item<int64_t>();
   if (keys + values == 0) return;
-  const at::Tensor first = (keys > 0 ? bad_keys : bad_values).nonzero()[0].to(at::kCPU);
+  const at::Tensor first = (keys > 0 ? bad_keys : bad_values).nonzero()[0].to(at::kCPU).contiguous();
   const int64_t* at = first.const_data_ptr<int64_t>();
   TORCH_CHECK(false,
               fmt::format("NaN or infinity in {} of {} keys and {} of {} values of layer {}; the first is a {} at "

@@ -1,10 +1,22 @@
 #include "tests/support/torch/scheme_probe.h"
 
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include "harness/core/random.h"
+#include "harness/files/artifact.h"
+#include "tests/support/golden.h"
 
 namespace kvsweep::testing {
+namespace {
+
+Params params_of(const std::string& name, const Settings& settings) {
+  std::map<std::string, ParamValue> values;
+  for (const auto& [key, value] : settings) values[key] = {value, 0};
+  return Params(name, "", values);
+}
+
+}  // namespace
 
 at::Tensor normals(const std::vector<int64_t>& sizes, uint64_t seed) {
   Rng rng(seed);
@@ -29,16 +41,74 @@ at::Tensor decode_runs(const c10::SmallVector<KvRun, 3>& runs) {
   return pieces.empty() ? at::empty({0}) : at::cat(pieces, 1);
 }
 
+at::Tensor restored_runs(const c10::SmallVector<KvRun, 3>& runs) {
+  std::vector<at::Tensor> pieces;
+  for (const KvRun& run : runs) {
+    const at::Tensor stored = run.codec->decode(run.parts);
+    pieces.push_back(run.basis.defined() ? stored.matmul(run.basis.transpose(-1, -2)) : stored);
+  }
+  return pieces.empty() ? at::empty({0}) : at::cat(pieces, 1);
+}
+
 at::Tensor lossy_tokens(const c10::SmallVector<KvRun, 3>& runs) {
   std::vector<at::Tensor> pieces = {at::empty({0}, at::kBool)};
   for (const KvRun& run : runs) pieces.push_back(at::full({run.tokens}, !run.codec->exact(), at::kBool));
   return at::cat(pieces);
 }
 
+Trace random_trace(int64_t layers, int64_t heads, int64_t tokens, int64_t head_dim, uint64_t seed) {
+  Trace trace;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const at::Tensor both = normals({tokens, 2 * heads, head_dim}, seed + static_cast<uint64_t>(layer)).transpose(0, 1);
+    trace.k.push_back(both.narrow(0, 0, heads));
+    trace.v.push_back(both.narrow(0, heads, heads));
+  }
+  return trace;
+}
+
+Settings with_random_artifact(const SchemeEntry& entry, Settings settings, const CacheContext& context) {
+  static TemporaryDirectory directory;
+  static std::map<std::string, std::string> made;
+  const std::string name =
+      fmt::format("{} {}x{}x{}", describe(entry.name, settings), context.layers, context.kv_heads, context.head_dim);
+  auto [at, fresh] = made.try_emplace(name);
+  if (fresh) {
+    Params params = params_of(entry.name, settings);
+    const std::unique_ptr<Calibrator> calibrator = entry.calibrate(params);
+    std::vector<Trace> sequences;
+    for (uint64_t seed = 0; calibrator->reads_text() && seed < 3; ++seed)
+      sequences.push_back(random_trace(context.layers, context.kv_heads, 256, context.head_dim, 1000 + 100 * seed));
+    TensorMap tensors;
+    for (int64_t index = 0; index < context.layers; ++index) {
+      CalibrationLayer layer;
+      layer.index = index;
+      layer.key_weight = normals({context.kv_heads * context.head_dim, 96}, 500 + static_cast<uint64_t>(index));
+      layer.value_weight = normals({context.kv_heads * context.head_dim, 96}, 600 + static_cast<uint64_t>(index));
+      for (const Trace& trace : sequences) {
+        layer.keys.push_back(trace.k[static_cast<size_t>(index)]);
+        layer.values.push_back(trace.v[static_cast<size_t>(index)]);
+      }
+      for (const auto& [key, tensor] : calibrator->layer(layer))
+        tensors.emplace(fmt::format("layers.{}.{}", index, key), tensor);
+    }
+    tensors.merge(calibrator->finish());
+    ArtifactHeader header;
+    header.scheme = entry.name;
+    header.params = params.resolved();
+    header.model = "random";
+    header.layers = context.layers;
+    header.kv_heads = context.kv_heads;
+    header.head_dim = context.head_dim;
+    const auto path = directory.path() / fmt::format("{}-{}.safetensors", entry.name, made.size());
+    write_artifact(path, header, tensors);
+    at->second = path.string();
+  }
+  settings["artifact"] = at->second;
+  return settings;
+}
+
 std::unique_ptr<Scheme> make_scheme(const std::string& name, const Settings& settings) {
-  std::map<std::string, ParamValue> values;
-  for (const auto& [key, value] : settings) values[key] = {value, 0};
-  Params params(name, "", values);
+  Params params = params_of(name, settings);
   for (const SchemeEntry& entry : scheme_table())
     if (entry.name == name) return entry.make(params);
   TORCH_CHECK(false, "no scheme ", name);

@@ -19,8 +19,11 @@ at::Tensor normals(const std::vector<int64_t>& sizes, uint64_t seed);
 // ||x - y||^2 / ||x||^2 in double.
 double nmse(const at::Tensor& x, const at::Tensor& y);
 
-// A list of runs as [H, S, D] float32; [0] where there is none.
+// A list of runs as [H, S, D] float32 in the basis that they are stored in; [0] where there is none.
 at::Tensor decode_runs(const c10::SmallVector<KvRun, 3>& runs);
+
+// The same back in the basis of the model: what a run stands for.
+at::Tensor restored_runs(const c10::SmallVector<KvRun, 3>& runs);
 
 // [S] bool: tokens in lossy runs.
 at::Tensor lossy_tokens(const c10::SmallVector<KvRun, 3>& runs);
@@ -29,6 +32,16 @@ using Settings = std::map<std::string, std::string>;  // as in a sweep file
 
 // A scheme of the table. Throws ConfigError for what its factory refuses.
 std::unique_ptr<Scheme> make_scheme(const std::string& name, const Settings& settings);
+
+// Keys and values of one sequence: one tensor a layer, [H, T, D], views on larger tensors as a model's are.
+struct Trace {
+  std::vector<at::Tensor> k, v;
+};
+Trace random_trace(int64_t layers, int64_t heads, int64_t tokens, int64_t head_dim, uint64_t seed);
+
+// Settings of a calibrated scheme with an artifact that its own calibrator made from random traces of the context's
+// shape; the file lives as long as the process. Throws ConfigError for what the calibrator refuses.
+Settings with_random_artifact(const SchemeEntry& entry, Settings settings, const CacheContext& context);
 
 // "uniform k_bits=2 v_bits=4"
 std::string describe(const std::string& name, const Settings& settings);
