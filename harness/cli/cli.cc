@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <thread>
 
+#include "harness/cli/bench_command.h"
 #include "harness/cli/list_command.h"
 #include "harness/cli/model_command.h"
 #include "harness/cli/report_command.h"
@@ -57,6 +58,7 @@ int run_cli(int argc, char** argv) {
   std::function<int()> action;
   add_run(app, options, action);
   add_report(app, action);
+  add_bench(app, action);
   add_list(app, action);
   add_model(app, action);
   app.fallthrough();

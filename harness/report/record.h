@@ -128,7 +128,8 @@ SampleRecord sample_from_json(const std::string& line, const std::string& place)
 
 // The record of a point from all of its samples and the full-precision row's samples (same order; may be the same).
 // Fills n, metrics, kl, top1_flips, paired (on primary_metric, which is set before), bytes, compressed_reads, time,
-// status ("ok", or "not_engaged" when no sample read a compressed entry and the scheme is not lossless).
+// status ("ok", or "not_engaged" when no sample read a compressed entry and the scheme is not lossless), and a warning
+// when compressed entries were read and KL is 0 at every position.
 // Throws DataError naming point and sample when there is none, when a sample lacks a metric, or when the reference is
 // not of the same prompts.
 void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,

@@ -144,6 +144,10 @@ void summarize(Record& record, const std::vector<SampleRecord>& samples, const s
   record.compressed_reads = 0;
   for (const SampleRecord& sample : samples) record.compressed_reads += sample.compressed_reads;
   record.status = record.compressed_reads == 0 && !lossless ? "not_engaged" : "ok";
+  if (record.compressed_reads > 0 && record.kl.n > 0 && record.kl_max == 0)
+    record.warnings.push_back(
+        "compressed entries were read, yet no distribution differs from full precision's: the "
+        "scheme may be compressing nothing");
 }
 
 }  // namespace kvsweep

@@ -143,6 +143,19 @@ TEST_CASE("a point that read nothing compressed is not engaged, unless it compre
   CHECK(record.compressed_reads == 3);
 }
 
+TEST_CASE("a compression that was read and changed nothing is warned of") {
+  auto samples = with_scores({1, 0});
+  for (SampleRecord& sample : samples) {
+    sample.compressed_reads = 100;
+    sample.kl = {0, 0, 0};
+  }
+  const Record suspicious = summary(samples, samples);
+  REQUIRE(suspicious.warnings.size() == 1);
+  CHECK_THAT(suspicious.warnings[0], ContainsSubstring("compressing nothing"));
+  samples[1].kl[2] = 1e-6F;
+  CHECK(summary(samples, samples).warnings.empty());
+}
+
 TEST_CASE("samples that cannot be paired or scored are an error") {
   const auto check = [](const std::vector<SampleRecord>& own, const std::vector<SampleRecord>& full,
                         const std::string& message) {

@@ -1,4 +1,4 @@
-// contract: model, codecs, schemes and engine give on a CUDA device what they give on the CPU.
+// contract: model and attention give on a CUDA device what they give on the CPU; schemes: tests/schemes.
 #include <ATen/ATen.h>
 #include <ATen/Context.h>
 #include <c10/core/InferenceMode.h>
@@ -6,10 +6,9 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
-#include <catch2/generators/catch_generators_range.hpp>
 
-#include "harness/core/scheme.h"
 #include "models/llama.h"
+#include "tests/support/torch/scheme_probe.h"
 #include "tests/support/torch/tiny_model.h"
 
 namespace kvsweep {
@@ -55,19 +54,11 @@ TEST_CASE("prefill on CUDA gives the CPU's logits") {
   CHECK((came - expected).abs().max().item<double>() < tolerance * expected.abs().max().item<double>());
 }
 
-TEST_CASE("every scheme decodes on CUDA as on the CPU") {
+TEST_CASE("decoding through a cache on CUDA gives the CPU's logits") {
   need_cuda();
   const c10::InferenceMode guard;
-  const SchemeEntry& entry = scheme_table()[GENERATE(range(size_t{0}, scheme_table().size()))];
-  INFO(entry.name);
-  // Defaults are made for real head dimensions; the tiny model's is 16.
-  Params declared = Params::describe(entry.name);
-  entry.make(declared);
-  std::map<std::string, ParamValue> values;
-  for (const ParamDeclaration& parameter : declared.declarations())
-    if (parameter.name == "group") values["group"] = {"16", 1};
-  Params params(entry.name, "test", values);
-  const std::unique_ptr<Scheme> scheme = entry.make(params);
+  const auto scheme =
+      GENERATE(false, true) ? testing::make_scheme("full", {}) : testing::make_scheme("uniform", {{"group", "16"}});
   const std::vector<int32_t> tokens = random_tokens(120, 97, 9);
   const Llama cpu = model_on(at::kCPU, at::kFloat), gpu = model_on(at::Device(at::kCUDA, 0), at::kFloat);
   const at::Tensor expected = decode_through(cpu, *scheme, tokens), came = decode_through(gpu, *scheme, tokens);

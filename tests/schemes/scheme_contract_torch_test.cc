@@ -36,89 +36,10 @@ CacheContext context(int64_t expected_tokens = kTokens) {
   return {kLayers, kHeads, kDim, at::kFloat, at::kCPU, &rope(), expected_tokens};
 }
 
-struct Case {
-  const SchemeEntry* entry;
-  Settings settings;
-
-  std::string label() const { return describe(entry->name, settings); }
-  std::unique_ptr<Scheme> scheme() const { return make_scheme(entry->name, settings); }
-};
-
-// The ends of a declared range, or every choice.
-std::vector<std::string> values_of(const ParamDeclaration& declared) {
-  if (declared.type == "flag") return {"true", "false"};
-  std::string allowed = declared.allowed;
-  const bool range = allowed.starts_with("[");
-  if (!range && !declared.type.starts_with("choice")) return {};
-  if (range) allowed = allowed.substr(1, allowed.size() - 2);
-  const std::string separator = range ? ", " : "|";
-  std::vector<std::string> values;
-  for (size_t at = 0; at <= allowed.size();) {
-    const size_t stop = std::min(allowed.find(separator, at), allowed.size());
-    values.push_back(allowed.substr(at, stop - at));
-    at = stop + separator.size();
-  }
-  return values;
-}
-
-// The settings as they are and, of a scheme that can be calibrated, with an artifact: those that fit the context.
-void add_usable(const SchemeEntry& entry, const Settings& settings, std::vector<Case>& cases) {
-  const auto try_add = [&](const auto& complete) {
-    try {
-      const Settings full = complete();
-      make_scheme(entry.name, full)->make_cache(context());
-      cases.push_back({&entry, full});
-    } catch (const ConfigError&) {
-    }
-  };
-  try_add([&] { return settings; });
-  if (entry.calibrate) try_add([&] { return with_random_artifact(entry, settings, context()); });
-}
-
-std::vector<ParamDeclaration> declarations_of(const SchemeEntry& entry) {
-  Params params = Params::describe(entry.name);
-  entry.make(params);
-  return params.declarations();
-}
-
-// Settings of a scheme that combine parameters in ways that single ones do not reach.
-std::vector<Settings> combinations(const std::vector<ParamDeclaration>& declared) {
-  const auto has = [&declared](const char* name) {
-    return std::any_of(declared.begin(), declared.end(), [&](const auto& one) { return one.name == name; });
-  };
-  if (!has("k_axis") || !has("v_axis")) return {};
-  const Settings channels = {{"k_axis", "channel"}, {"v_axis", "channel"}, {"group", "16"}};
-  std::vector<Settings> all = {channels};
-  for (const Settings& more : {Settings{{"sink", "4"}, {"window", "20"}}, Settings{{"window", "1"}, {"k_bits", "2"}},
-                               Settings{{"sink", "5"}, {"symmetric", "true"}, {"v_bits", "3"}}}) {
-    Settings both = channels;
-    both.insert(more.begin(), more.end());
-    all.push_back(both);
-    all.push_back(more);
-  }
-  return all;
-}
-
-// Every scheme with its defaults; then each of its parameters, alone, at every end and choice that its declaration
-// shows, where the scheme accepts it.
-std::vector<Case> cases() {
-  std::vector<Case> all;
-  for (const SchemeEntry& entry : scheme_table()) {
-    const size_t before = all.size();
-    const std::vector<ParamDeclaration> declared = declarations_of(entry);
-    add_usable(entry, {}, all);
-    for (const ParamDeclaration& one : declared)
-      for (const std::string& value : values_of(one))
-        if (value != one.default_value) add_usable(entry, {{one.name, value}}, all);
-    for (const Settings& settings : combinations(declared)) add_usable(entry, settings, all);
-    INFO(entry.name << " cannot be built for " << kHeads << " heads of " << kDim << " dims");
-    REQUIRE(all.size() > before);
-  }
-  return all;
-}
+using Case = SchemeCase;
 
 const std::vector<Case>& all_cases() {
-  static const std::vector<Case> all = cases();
+  static const std::vector<Case> all = scheme_cases(context());
   return all;
 }
 
@@ -376,8 +297,7 @@ TEST_CASE("more bits lose less") {
       if (declared.name.find("bits") == std::string::npos) continue;
       double before = std::numeric_limits<double>::infinity();
       for (int64_t bits = 1; bits <= 8; ++bits) {
-        std::vector<Case> usable;
-        add_usable(entry, {{declared.name, std::to_string(bits)}}, usable);
+        const auto usable = usable_cases(entry, {{declared.name, std::to_string(bits)}}, context());
         if (usable.empty()) continue;
         INFO(usable[0].label());
         const auto cache = usable[0].scheme()->make_cache(context());
@@ -403,9 +323,8 @@ TEST_CASE("a map of layers changes the layers that it names and no others") {
       if (!declared.type.ends_with("or map")) continue;
       std::vector<std::string> values = values_of(declared);
       for (size_t i = 0; i + 1 < values.size(); ++i) {
-        std::vector<Case> first, second;
-        add_usable(entry, {{declared.name, values[i]}}, first);
-        add_usable(entry, {{declared.name, values[i + 1]}}, second);
+        const auto first = usable_cases(entry, {{declared.name, values[i]}}, context());
+        const auto second = usable_cases(entry, {{declared.name, values[i + 1]}}, context());
         if (first.size() != 1 || second.size() != 1 || first[0].settings.contains("artifact")) continue;
         INFO(entry.name << "." << declared.name << " = " << values[i] << ", layer 1: " << values[i + 1]);
         const auto params = [&](int64_t layer) {

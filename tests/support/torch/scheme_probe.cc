@@ -3,6 +3,11 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <catch2/catch_message.hpp>
+#include <catch2/catch_test_macros.hpp>
+
+#include "harness/core/error.h"
 #include "harness/core/random.h"
 #include "harness/files/artifact.h"
 #include "tests/support/golden.h"
@@ -14,6 +19,24 @@ Params params_of(const std::string& name, const Settings& settings) {
   std::map<std::string, ParamValue> values;
   for (const auto& [key, value] : settings) values[key] = {value, 0};
   return Params(name, "", values);
+}
+
+// Settings of a scheme that combine parameters in ways that single ones do not reach.
+std::vector<Settings> combinations(const std::vector<ParamDeclaration>& declared) {
+  const auto has = [&declared](const char* name) {
+    return std::any_of(declared.begin(), declared.end(), [&](const auto& one) { return one.name == name; });
+  };
+  if (!has("k_axis") || !has("v_axis")) return {};
+  const Settings channels = {{"k_axis", "channel"}, {"v_axis", "channel"}, {"group", "16"}};
+  std::vector<Settings> all = {channels};
+  for (const Settings& more : {Settings{{"sink", "4"}, {"window", "20"}}, Settings{{"window", "1"}, {"k_bits", "2"}},
+                               Settings{{"sink", "5"}, {"symmetric", "true"}, {"v_bits", "3"}}}) {
+    Settings both = channels;
+    both.insert(more.begin(), more.end());
+    all.push_back(both);
+    all.push_back(more);
+  }
+  return all;
 }
 
 }  // namespace
@@ -118,6 +141,62 @@ std::string describe(const std::string& name, const Settings& settings) {
   std::string text = name;
   for (const auto& [key, value] : settings) text += " " + key + "=" + value;
   return text;
+}
+
+std::vector<std::string> values_of(const ParamDeclaration& declared) {
+  if (declared.type == "flag") return {"true", "false"};
+  std::string allowed = declared.allowed;
+  const bool range = allowed.starts_with("[");
+  if (!range && !declared.type.starts_with("choice")) return {};
+  if (range) allowed = allowed.substr(1, allowed.size() - 2);
+  const std::string separator = range ? ", " : "|";
+  std::vector<std::string> values;
+  for (size_t at = 0; at <= allowed.size();) {
+    const size_t stop = std::min(allowed.find(separator, at), allowed.size());
+    values.push_back(allowed.substr(at, stop - at));
+    at = stop + separator.size();
+  }
+  return values;
+}
+
+std::vector<SchemeCase> usable_cases(const SchemeEntry& entry, const Settings& settings, const CacheContext& context) {
+  std::vector<SchemeCase> cases;
+  const auto try_add = [&](const auto& complete) {
+    try {
+      const Settings full = complete();
+      make_scheme(entry.name, full)->make_cache(context);
+      cases.push_back({&entry, full});
+    } catch (const ConfigError&) {
+    }
+  };
+  try_add([&] { return settings; });
+  if (entry.calibrate) try_add([&] { return with_random_artifact(entry, settings, context); });
+  return cases;
+}
+
+std::vector<ParamDeclaration> declarations_of(const SchemeEntry& entry) {
+  Params params = Params::describe(entry.name);
+  entry.make(params);
+  return params.declarations();
+}
+
+std::vector<SchemeCase> scheme_cases(const CacheContext& context) {
+  std::vector<SchemeCase> all;
+  const auto add = [&](const SchemeEntry& entry, const Settings& settings) {
+    for (SchemeCase& one : usable_cases(entry, settings, context)) all.push_back(std::move(one));
+  };
+  for (const SchemeEntry& entry : scheme_table()) {
+    const size_t before = all.size();
+    const std::vector<ParamDeclaration> declared = declarations_of(entry);
+    add(entry, {});
+    for (const ParamDeclaration& one : declared)
+      for (const std::string& value : values_of(one))
+        if (value != one.default_value) add(entry, {{one.name, value}});
+    for (const Settings& settings : combinations(declared)) add(entry, settings);
+    INFO(entry.name << " cannot be built for " << context.kv_heads << " heads of " << context.head_dim << " dims");
+    REQUIRE(all.size() > before);
+  }
+  return all;
 }
 
 }  // namespace kvsweep::testing

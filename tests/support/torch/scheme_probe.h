@@ -46,4 +46,24 @@ Settings with_random_artifact(const SchemeEntry& entry, Settings settings, const
 // "uniform k_bits=2 v_bits=4"
 std::string describe(const std::string& name, const Settings& settings);
 
+// One configuration of a scheme of the table.
+struct SchemeCase {
+  const SchemeEntry* entry;
+  Settings settings;
+
+  std::string label() const { return describe(entry->name, settings); }
+  std::unique_ptr<Scheme> scheme() const { return make_scheme(entry->name, settings); }
+};
+
+std::vector<ParamDeclaration> declarations_of(const SchemeEntry& entry);
+// The ends of a declared range, or every choice; nothing for texts and files.
+std::vector<std::string> values_of(const ParamDeclaration& declared);
+
+// The settings as they are and, of a scheme that can be calibrated, with a random artifact: those that fit the context.
+std::vector<SchemeCase> usable_cases(const SchemeEntry& entry, const Settings& settings, const CacheContext& context);
+
+// Every scheme with its defaults; then each of its parameters, alone, at every end and choice that its declaration
+// shows, where the scheme accepts it. Fails the test when a scheme cannot be built at all.
+std::vector<SchemeCase> scheme_cases(const CacheContext& context);
+
 }  // namespace kvsweep::testing

@@ -1,0 +1,11 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace kvsweep {
+
+// `kvsweep bench`: what each scheme of a sweep costs alone.
+void add_bench(CLI::App& app, std::function<int()>& action);
+
+}  // namespace kvsweep
