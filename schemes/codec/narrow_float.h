@@ -1,0 +1,39 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+namespace kvsweep {
+
+// float32 rounded to the nearest value of a narrower type, half to even, and given back as float32. Masks and selects
+// instead of branches, and always inlined, so that loops over them vectorise in any clone. A sum, difference, product
+// or quotient of two narrow values, rounded once like this, is what arithmetic in that type gives.
+
+// fp16 with its subnormals, but without a largest value: 11 significant bits also beyond 65504. |x| below 2^100.
+[[gnu::always_inline]] inline float nearest_half_unbounded(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  constexpr uint32_t kExponent = 0x7f800000, kSmallestNormal = (127 - 14) << 23, kOneAndAHalf = 1 << 22;
+  // 1.5 * 2^(e + 13) for an x with exponent e: beside it float32 has the spacing of fp16 near x, and the sum rounds.
+  const uint32_t exponent = (bits & kExponent) > kSmallestNormal ? bits & kExponent : kSmallestNormal;
+  const float anchor = std::bit_cast<float>((exponent + (13U << 23)) | kOneAndAHalf);
+  const float rounded = (x + anchor) - anchor;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(rounded) | (bits & 0x80000000U));  // keeps a negative zero
+}
+
+// fp16: 65520 and beyond become infinity, NaN stays NaN.
+[[gnu::always_inline]] inline float nearest_half(float x) {
+  constexpr uint32_t kToInfinity = 0x477ff000;  // 65520
+  const float rounded = nearest_half_unbounded(x);
+  return (std::bit_cast<uint32_t>(x) & 0x7fffffff) >= kToInfinity ? x * std::numeric_limits<float>::infinity()
+                                                                  : rounded;
+}
+
+// bfloat16, subnormals and infinity included; NaN stays NaN.
+[[gnu::always_inline]] inline float nearest_bfloat16(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+  return x == x ? std::bit_cast<float>(rounded) : x;
+}
+
+}  // namespace kvsweep
