@@ -1,10 +1,6 @@
 #include "schemes/codec/affine_cpu.h"
 
-#include <c10/util/Half.h>
-
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <limits>
 
 #include "schemes/codec/bitpack.h"
@@ -20,11 +16,6 @@ constexpr int64_t kLanes = 16;
 struct Range {
   float low, high;
   float poison;  // NaN when a value was NaN or infinite, else zero
-};
-
-struct Metadata {
-  float scale, zero;
-  float divisor;  // infinity for a degenerate group: every code comes out as zero
 };
 
 KVSWEEP_INLINE void widen(float x, float& low, float& high, float& poison) {
@@ -57,107 +48,127 @@ KVSWEEP_INLINE bool usable(const Range& range) {
   return range.poison == 0 && range.high - range.low <= std::numeric_limits<float>::max() / 2;
 }
 
-float stored(float value, bool half) {
-  if (!half) return value;
-  constexpr float kLimit = 65504;
-  return static_cast<float>(c10::Half(std::clamp(value, -kLimit, kLimit)));
+// kStep 0: one divisor and shift for the row; 1: one for each value.
+template <class A, AffineForm kForm, int kStep>
+KVSWEEP_INLINE void encode_row(const AffineShape& shape, const float* x, int64_t count, const float* divisor,
+                               const float* shift, uint8_t* codes) {
+  const float low = -shape.offset, high = shape.top - shape.offset;
+  const auto offset = static_cast<uint32_t>(shape.offset);
+  for (int64_t j = 0; j < count; ++j)
+    codes[j] = affine_code<A, kForm>(x[j], divisor[kStep * j], shift[kStep * j], low, high, offset);
 }
 
-KVSWEEP_INLINE Metadata metadata_of(const AffineBlock& block, float low, float high) {
-  Metadata m{};
-  if (block.symmetric) {
-    m.scale = stored(std::max(high, -low) / block.offset, block.half_metadata);
-  } else {
-    m.zero = stored(low, block.half_metadata) + 0.0F;  // no negative zero
-    m.scale = stored((high - low) / block.top, block.half_metadata);
-  }
-  m.divisor = m.scale;
-  if (m.scale == 0) {
-    m.scale = 1;
-    m.divisor = std::numeric_limits<float>::infinity();
-  }
-  return m;
-}
-
-// kStep 0: one scale and zero for the row; 1: one for each value.
-template <int kStep>
-KVSWEEP_INLINE void encode_row(const AffineBlock& block, const float* x, int64_t count, const float* divisor,
-                               const float* zero, uint8_t* codes) {
-  constexpr float kRound = 0x1.8p23F;  // adding it rounds to an integer, half to even, in the lowest mantissa bits
-  const float low = -block.offset, high = block.top - block.offset;
-  const auto shift = static_cast<uint32_t>(block.offset);
-  for (int64_t j = 0; j < count; ++j) {
-    float y = (x[j] - zero[kStep * j]) / divisor[kStep * j];
-    y = y < low ? low : y;
-    y = y > high ? high : y;
-    codes[j] = static_cast<uint8_t>(std::bit_cast<uint32_t>(y + kRound) + shift);
-  }
-}
-
-template <int kStep>
+template <class A, AffineForm kForm, int kStep>
 KVSWEEP_INLINE void decode_row(const uint8_t* codes, int64_t count, float offset, const float* scale, const float* zero,
                                float* out) {
   for (int64_t j = 0; j < count; ++j)
-    out[j] = (static_cast<float>(codes[j]) - offset) * scale[kStep * j] + zero[kStep * j];
+    out[j] = affine_value<A, kForm>(codes[j], offset, scale[kStep * j], zero[kStep * j]);
 }
 
+template <class A, AffineForm kForm>
 KVSWEEP_INLINE bool encode_token_groups(const AffineBlock& block, const float* x, int64_t token_stride, float* scale,
                                         float* zero, uint8_t* codes) {
+  const int64_t group = block.shape.group;
   for (int64_t t = 0; t < block.tokens; ++t, x += token_stride) {
-    for (int64_t at = 0; at < block.dim; at += block.group, codes += block.group) {
-      const Range range = range_of(x + at, block.group);
+    for (int64_t at = 0; at < block.shape.dim; at += group, codes += group) {
+      const Range range = range_of(x + at, group);
       if (!usable(range)) return false;
-      const Metadata m = metadata_of(block, range.low, range.high);
+      const AffineLevels m = affine_levels<A, kForm>(block.shape, range.low, range.high);
       *scale++ = m.scale;
       *zero++ = m.zero;
-      encode_row<0>(block, x + at, block.group, &m.divisor, &m.zero, codes);
+      encode_row<A, kForm, 0>(block.shape, x + at, group, &m.divisor, &m.shift, codes);
     }
   }
   return true;
 }
 
+template <class A, AffineForm kForm>
 KVSWEEP_INLINE bool encode_channel_group(const AffineBlock& block, const float* x, int64_t token_stride, float* scale,
                                          float* zero, uint8_t* codes, float* scratch) {
-  const int64_t dim = block.dim;
-  float *low = scratch, *high = scratch + dim, *poison = scratch + 2 * dim, *divisor = scratch + 3 * dim;
+  const int64_t dim = block.shape.dim;
+  float *low = scratch, *high = scratch + dim, *poison = scratch + 2 * dim;
   std::copy_n(x, dim, low);
   std::copy_n(x, dim, high);
   std::fill_n(poison, dim, 0.0F);
   for (int64_t t = 0; t < block.tokens; ++t)
     for (int64_t d = 0; d < dim; ++d) widen(x[t * token_stride + d], low[d], high[d], poison[d]);
+  float *divisor = scratch + 3 * dim, *shift = scratch + 4 * dim;
   for (int64_t d = 0; d < dim; ++d) {
     if (!usable({low[d], high[d], poison[d]})) return false;
-    const Metadata m = metadata_of(block, low[d], high[d]);
+    const AffineLevels m = affine_levels<A, kForm>(block.shape, low[d], high[d]);
     scale[d] = m.scale;
     zero[d] = m.zero;
     divisor[d] = m.divisor;
+    shift[d] = m.shift;
   }
   for (int64_t t = 0; t < block.tokens; ++t)
-    encode_row<1>(block, x + t * token_stride, dim, divisor, zero, codes + t * dim);
+    encode_row<A, kForm, 1>(block.shape, x + t * token_stride, dim, divisor, shift, codes + t * dim);
   return true;
+}
+
+template <class A, AffineForm kForm>
+KVSWEEP_INLINE bool encode_groups(const AffineBlock& block, const float* x, int64_t token_stride, float* scale,
+                                  float* zero, uint8_t* codes, float* scratch) {
+  return block.shape.axis == GroupAxis::kChannel
+             ? encode_channel_group<A, kForm>(block, x, token_stride, scale, zero, codes, scratch)
+             : encode_token_groups<A, kForm>(block, x, token_stride, scale, zero, codes);
+}
+
+template <class A>
+KVSWEEP_INLINE bool encode(const AffineBlock& block, const float* x, int64_t token_stride, float* scale, float* zero,
+                           uint8_t* codes, float* scratch) {
+  switch (block.shape.form) {
+    case AffineForm::kReciprocal:
+      return encode_groups<A, AffineForm::kReciprocal>(block, x, token_stride, scale, zero, codes, scratch);
+    case AffineForm::kZeroPoint:
+      return encode_groups<A, AffineForm::kZeroPoint>(block, x, token_stride, scale, zero, codes, scratch);
+    default:
+      return encode_groups<A, AffineForm::kMinimum>(block, x, token_stride, scale, zero, codes, scratch);
+  }
+}
+
+template <class A, AffineForm kForm>
+KVSWEEP_INLINE void decode_groups(const AffineBlock& block, const uint8_t* codes, const float* scale, const float* zero,
+                                  float* out) {
+  const int64_t dim = block.shape.dim, group = block.shape.group;
+  if (block.shape.axis == GroupAxis::kChannel) {
+    for (int64_t t = 0; t < block.tokens; ++t)
+      decode_row<A, kForm, 1>(codes + t * dim, dim, block.shape.offset, scale, zero, out + t * dim);
+    return;
+  }
+  for (int64_t g = 0; g < block.tokens * dim / group; ++g)
+    decode_row<A, kForm, 0>(codes + g * group, group, block.shape.offset, scale + g, zero + g, out + g * group);
+}
+
+template <class A>
+KVSWEEP_INLINE void decode(const AffineBlock& block, const uint8_t* codes, const float* scale, const float* zero,
+                           float* out) {
+  if (block.shape.form == AffineForm::kZeroPoint)
+    decode_groups<A, AffineForm::kZeroPoint>(block, codes, scale, zero, out);
+  else
+    decode_groups<A, AffineForm::kMinimum>(block, codes, scale, zero, out);
 }
 
 }  // namespace
 
 KVSWEEP_CPU_CLONES void affine_decode_block(const AffineBlock& block, const uint8_t* packed, const float* scale,
                                             const float* zero, uint8_t* codes, float* out) {
-  const int64_t dim = block.dim, group = block.group;
-  unpack_rows(packed, packed_bytes(dim, block.bits), block.tokens, dim, block.bits, codes, dim);
-  if (block.channel_axis) {
-    for (int64_t t = 0; t < block.tokens; ++t)
-      decode_row<1>(codes + t * dim, dim, block.offset, scale, zero, out + t * dim);
-    return;
-  }
-  for (int64_t g = 0; g < block.tokens * dim / group; ++g)
-    decode_row<0>(codes + g * group, group, block.offset, scale + g, zero + g, out + g * group);
+  const int64_t dim = block.shape.dim, bits = block.shape.bits;
+  unpack_rows(packed, packed_bytes(dim, bits), block.tokens, dim, bits, codes, dim);
+  if (block.shape.half_arithmetic)
+    decode<HalfArithmetic>(block, codes, scale, zero, out);
+  else
+    decode<SingleArithmetic>(block, codes, scale, zero, out);
 }
 
 KVSWEEP_CPU_CLONES bool affine_encode_block(const AffineBlock& block, const float* x, int64_t token_stride,
                                             uint8_t* packed, float* scale, float* zero, uint8_t* codes,
                                             float* scratch) {
-  const bool ok = block.channel_axis ? encode_channel_group(block, x, token_stride, scale, zero, codes, scratch)
-                                     : encode_token_groups(block, x, token_stride, scale, zero, codes);
-  if (ok) pack_rows(codes, block.dim, block.tokens, block.dim, block.bits, packed, packed_bytes(block.dim, block.bits));
+  const int64_t dim = block.shape.dim, bits = block.shape.bits;
+  const bool ok = block.shape.half_arithmetic
+                      ? encode<HalfArithmetic>(block, x, token_stride, scale, zero, codes, scratch)
+                      : encode<SingleArithmetic>(block, x, token_stride, scale, zero, codes, scratch);
+  if (ok) pack_rows(codes, dim, block.tokens, dim, bits, packed, packed_bytes(dim, bits));
   return ok;
 }
 

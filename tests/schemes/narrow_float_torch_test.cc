@@ -1,5 +1,5 @@
 // Oracle: rounding to narrow types against c10's conversions.
-#include "schemes/codec/narrow_float.h"
+#include "schemes/kernels/narrow_float.h"
 
 #include <c10/util/BFloat16.h>
 #include <c10/util/Half.h>

@@ -4,14 +4,16 @@
 #include <cstdint>
 #include <limits>
 
+#include "schemes/kernels/host_device.h"
+
 namespace kvsweep {
 
 // float32 rounded to the nearest value of a narrower type, half to even, and given back as float32. Masks and selects
-// instead of branches, and always inlined, so that loops over them vectorise in any clone. A sum, difference, product
-// or quotient of two narrow values, rounded once like this, is what arithmetic in that type gives.
+// instead of branches, so that loops over them vectorise. A sum, difference, product or quotient of two narrow values,
+// rounded once like this, is what arithmetic in that type gives.
 
 // fp16 with its subnormals, but without a largest value: 11 significant bits also beyond 65504. |x| below 2^100.
-[[gnu::always_inline]] inline float nearest_half_unbounded(float x) {
+KVSWEEP_HD float nearest_half_unbounded(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   constexpr uint32_t kExponent = 0x7f800000, kSmallestNormal = (127 - 14) << 23, kOneAndAHalf = 1 << 22;
   // 1.5 * 2^(e + 13) for an x with exponent e: beside it float32 has the spacing of fp16 near x, and the sum rounds.
@@ -22,7 +24,7 @@ namespace kvsweep {
 }
 
 // fp16: 65520 and beyond become infinity, NaN stays NaN.
-[[gnu::always_inline]] inline float nearest_half(float x) {
+KVSWEEP_HD float nearest_half(float x) {
   constexpr uint32_t kToInfinity = 0x477ff000;  // 65520
   const float rounded = nearest_half_unbounded(x);
   return (std::bit_cast<uint32_t>(x) & 0x7fffffff) >= kToInfinity ? x * std::numeric_limits<float>::infinity()
@@ -30,10 +32,27 @@ namespace kvsweep {
 }
 
 // bfloat16, subnormals and infinity included; NaN stays NaN.
-[[gnu::always_inline]] inline float nearest_bfloat16(float x) {
+KVSWEEP_HD float nearest_bfloat16(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);
   const uint32_t rounded = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
   return x == x ? std::bit_cast<float>(rounded) : x;
+}
+
+enum class FloatType { kHalf, kBFloat16, kFloat };
+inline constexpr float kLargestHalf = 65504, kLargestBFloat16 = 0x1.FEp127F;
+
+// Beyond the type's range: infinity.
+KVSWEEP_HD float nearest(float x, FloatType type) {
+  return type == FloatType::kHalf ? nearest_half(x) : type == FloatType::kBFloat16 ? nearest_bfloat16(x) : x;
+}
+
+// Beyond the type's range: its largest value.
+KVSWEEP_HD float saturated(float x, FloatType type) {
+  const float limit = type == FloatType::kHalf       ? kLargestHalf
+                      : type == FloatType::kBFloat16 ? kLargestBFloat16
+                                                     : std::numeric_limits<float>::max();
+  x = x < -limit ? -limit : x;
+  return nearest(x > limit ? limit : x, type);
 }
 
 }  // namespace kvsweep
