@@ -54,9 +54,24 @@ CacheContext Llama::cache_context(int64_t expected_tokens) const {
           .weights_sha256 = options_.weights_sha256};
 }
 
-at::Tensor Llama::embed(const std::vector<int32_t>& tokens) const {
-  const at::Tensor ids = at::tensor(tokens, at::kInt).to(options_.device);
+at::Tensor Llama::embed(std::span<const int32_t> tokens) const {
+  const at::Tensor ids = at::tensor(c10::ArrayRef<int32_t>(tokens.data(), tokens.size()), at::kInt).to(options_.device);
   return at::embedding(embedding_, ids);
+}
+
+at::Tensor Llama::empty_qkv(int64_t tokens) const {
+  return at::empty({tokens, (config_.heads + 2 * config_.kv_heads) * config_.head_dim}, embedding_.options());
+}
+
+at::Tensor Llama::key_weight(int64_t layer) const {
+  const int64_t d = config_.head_dim;
+  return layers_.at(static_cast<size_t>(layer)).qkv.narrow(0, config_.heads * d, config_.kv_heads * d);
+}
+
+at::Tensor Llama::value_weight(int64_t layer) const {
+  const int64_t d = config_.head_dim;
+  return layers_.at(static_cast<size_t>(layer))
+      .qkv.narrow(0, (config_.heads + config_.kv_heads) * d, config_.kv_heads * d);
 }
 
 at::Tensor Llama::qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads) const {
@@ -107,16 +122,25 @@ void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& q
   });
 }
 
-at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& sink, int64_t last_hidden) const {
+at::Tensor Llama::start_prefill(std::span<const int32_t> tokens) const {
   const int64_t count = static_cast<int64_t>(tokens.size());
   TORCH_CHECK(count > 0 && count <= config_.max_positions, "Llama: a prefill of ", count, " tokens is outside [1, ",
               config_.max_positions, "]");
+  check_tokens(tokens, config_);
+  return embed(tokens);
+}
+
+void Llama::prefill_layer(int64_t layer, at::Tensor& hidden, const PrefillSink& sink) const {
+  const int64_t tokens = hidden.size(0);
+  prefill_layer(layer, hidden, empty_qkv(tokens), sink, layer + 1 < config_.layers ? 0 : tokens);
+}
+
+at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& sink, int64_t last_hidden) const {
+  at::Tensor hidden = start_prefill(tokens);
+  const int64_t count = hidden.size(0);
   TORCH_CHECK(last_hidden >= 0 && last_hidden <= count, "Llama: last_hidden ", last_hidden, " is outside [0, ", count,
               "]");
-  check_tokens(tokens, config_);
-  at::Tensor hidden = embed({tokens.begin(), tokens.end()});
-  const at::Tensor qkv =
-      at::empty({count, (config_.heads + 2 * config_.kv_heads) * config_.head_dim}, hidden.options());
+  const at::Tensor qkv = empty_qkv(count);
   for (int64_t index = 0; index < config_.layers; ++index)
     prefill_layer(index, hidden, qkv, sink, index + 1 < config_.layers ? 0 : count - last_hidden);
   return norm_rows(hidden.narrow(0, count - last_hidden, last_hidden), final_norm_, config_.rms_eps);

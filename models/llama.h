@@ -66,10 +66,19 @@ class Llama {
   // Logits of hidden states [n, hidden] -> [n, vocab] float32. The caller chooses n: nothing here is a whole context.
   at::Tensor logits(const at::Tensor& hidden) const;
 
+  // A prefill taken apart, for whoever takes many sequences through one layer before the next: what goes into layer 0,
+  // [T, hidden], and one layer over it in place, bit for bit as prefill() does it. Nothing reads what the last layer
+  // gives: it ends with the sink.
+  at::Tensor start_prefill(std::span<const int32_t> tokens) const;
+  void prefill_layer(int64_t layer, at::Tensor& hidden, const PrefillSink& sink) const;
+  // Projections of a layer, [H * D, hidden], head by head: views on the weights.
+  at::Tensor key_weight(int64_t layer) const;
+  at::Tensor value_weight(int64_t layer) const;
+
  private:
-  friend struct LlamaTestAccess;  // norms of hidden states between layers
   struct Layer;
-  at::Tensor embed(const std::vector<int32_t>& tokens) const;  // [n, hidden]
+  at::Tensor embed(std::span<const int32_t> tokens) const;  // [n, hidden]
+  at::Tensor empty_qkv(int64_t tokens) const;               // [n, (Hq + 2H) * D]
   // Heads [first, first + heads) of qkv [n, (Hq + 2H) * D] -> [heads, n, D], a view.
   at::Tensor qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads) const;
   // One layer over a whole sequence: `hidden` [T, hidden] in and out, qkv [T, (Hq + 2H) * D] overwritten. Rows of

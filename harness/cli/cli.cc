@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "harness/cli/bench_command.h"
+#include "harness/cli/calibrate_command.h"
 #include "harness/cli/list_command.h"
 #include "harness/cli/model_command.h"
 #include "harness/cli/report_command.h"
@@ -57,6 +58,7 @@ int run_cli(int argc, char** argv) {
   options.command = command_line(argc, argv);
   std::function<int()> action;
   add_run(app, options, action);
+  add_calibrate(app, action);
   add_report(app, action);
   add_bench(app, action);
   add_list(app, action);

@@ -48,6 +48,13 @@ std::vector<T> PerLayer<T>::values(int64_t layers) const {
 }
 
 template <class T>
+T PerLayer<T>::at(int64_t layer) const {
+  for (const auto& [range, value] : layers_)
+    if (range.first <= layer && layer <= range.last) return value;
+  return default_;
+}
+
+template <class T>
 std::set<T> PerLayer<T>::distinct() const {
   std::set<T> all = {default_};
   for (const auto& [range, value] : layers_) all.insert(value);
@@ -155,9 +162,9 @@ PerLayer<std::string> Params::layer_choices(const std::string& key, std::optiona
       [&](const std::string& what, const std::string& text) { return parse_choice(what, text, allowed); });
 }
 
-std::filesystem::path Params::file(const std::string& key, const std::string& help) {
+std::filesystem::path Params::file(const std::string& key, const std::string& help, bool required) {
   namespace fs = std::filesystem;
-  const ParamValue* given = take({key, "file", "", "", help, true});
+  const ParamValue* given = take({key, "file", "", "", help, required});
   if (given == nullptr) {
     resolve(key, "");
     return {};
@@ -168,7 +175,7 @@ std::filesystem::path Params::file(const std::string& key, const std::string& he
       resolve(key, fmt::format("{} sha256:{}", path.filename().string(), sha256_file(path).substr(0, 16)));
       return path;
     }
-    looked.push_back(fs::absolute(path).lexically_normal().string());
+    looked.push_back((fs::current_path() / path).lexically_normal().string());
   }
   looked.erase(std::unique(looked.begin(), looked.end()), looked.end());
   throw ConfigError(fmt::format("{} = '{}' is no file; looked at {}", place(key), given->text, join(looked)));

@@ -33,6 +33,8 @@ class PerLayer {
 
   // [layers]. Throws ConfigError when a layer is named that a model of so many layers does not have.
   std::vector<T> values(int64_t layers) const;
+  // Of one layer, whether or not a model has it.
+  T at(int64_t layer) const;
   // Every value that some layer may have.
   std::set<T> distinct() const;
 
@@ -85,10 +87,10 @@ class Params {
                                    const std::string& help);
   PerLayer<std::string> layer_choices(const std::string& key, std::optional<std::string> fallback,
                                       const std::vector<std::string>& allowed, const std::string& help);
-  // A file that is required: relative to the current directory, or beside the YAML file. Resolved as name and content
+  // A file: relative to the current directory, or beside the YAML file. Resolved as name and content
   // ("smol.safetensors sha256:<16 digits>"), so that a point is the same wherever the file lies. Throws ConfigError
-  // that lists where it was looked for. "" while describing.
-  std::filesystem::path file(const std::string& key, const std::string& help);
+  // that lists where it was looked for. "" while describing, and where one that is not required is not given.
+  std::filesystem::path file(const std::string& key, const std::string& help, bool required = true);
 
   // A rule between parameters is broken: throws a ConfigError at the line of `key`.
   [[noreturn]] void reject(const std::string& key, const std::string& why) const;

@@ -55,6 +55,23 @@ class HeaderReader {
   const SafetensorsFile& file_;
 };
 
+ArtifactHeader header_of(const SafetensorsFile& file) {
+  const auto format = file.metadata().find("format");
+  if (format == file.metadata().end() || format->second != kFormat)
+    fail(file.path(), fmt::format("is no artifact of `kvsweep calibrate`: its header does not say '{}'", kFormat));
+  ArtifactHeader header;
+  const HeaderReader reader(file);
+  visit_fields(header, reader);
+  const json params = json::parse(reader.text("params"), nullptr, /*allow_exceptions=*/false);
+  if (!params.is_array()) fail(file.path(), "the artifact's header has no list 'params'");
+  for (const json& item : params) {
+    if (!item.is_array() || item.size() != 2 || !item[0].is_string() || !item[1].is_string())
+      fail(file.path(), fmt::format("the artifact's header has a parameter {}, not a pair of texts", item.dump()));
+    header.params.emplace_back(item[0].get<std::string>(), item[1].get<std::string>());
+  }
+  return header;
+}
+
 std::string shape_text(int64_t layers, int64_t kv_heads, int64_t head_dim) {
   return fmt::format("{} layers of {} kv-heads x {} dims", layers, kv_heads, head_dim);
 }
@@ -82,22 +99,13 @@ void Artifact::check_model(const CacheContext& context) const {
                                   header.model, header.weights_sha256, context.weights_sha256));
 }
 
+ArtifactHeader read_artifact_header(const std::filesystem::path& path) {
+  return header_of(SafetensorsFile(path));
+}
+
 Artifact read_artifact(const std::filesystem::path& path, const std::string& scheme) {
   const SafetensorsFile file(path);
-  const auto format = file.metadata().find("format");
-  if (format == file.metadata().end() || format->second != kFormat)
-    fail(path, fmt::format("is no artifact of `kvsweep calibrate`: its header does not say '{}'", kFormat));
-  Artifact artifact;
-  artifact.path = path;
-  const HeaderReader reader(file);
-  visit_fields(artifact.header, reader);
-  const json params = json::parse(reader.text("params"), nullptr, /*allow_exceptions=*/false);
-  if (!params.is_array()) fail(path, "the artifact's header has no list 'params'");
-  for (const json& item : params) {
-    if (!item.is_array() || item.size() != 2 || !item[0].is_string() || !item[1].is_string())
-      fail(path, fmt::format("the artifact's header has a parameter {}, not a pair of texts", item.dump()));
-    artifact.header.params.emplace_back(item[0].get<std::string>(), item[1].get<std::string>());
-  }
+  Artifact artifact{path, header_of(file), {}};
   if (artifact.header.scheme != scheme)
     throw ConfigError(fmt::format("{}: the artifact was made for the scheme {}, not for {}", path.string(),
                                   artifact.header.scheme, scheme));

@@ -37,7 +37,9 @@ struct Artifact {
   void check_model(const CacheContext& context) const;
 };
 
-// Throws DataError for a file that is no artifact, ConfigError for one of another scheme: both name the file.
+// Throws DataError that names the file when it is no artifact.
+ArtifactHeader read_artifact_header(const std::filesystem::path& path);
+// Throws ConfigError too, that names file and both schemes, for an artifact of another scheme.
 Artifact read_artifact(const std::filesystem::path& path, const std::string& scheme);
 void write_artifact(const std::filesystem::path& path, const ArtifactHeader& header, const TensorMap& tensors);
 

@@ -11,7 +11,6 @@
 #include "harness/core/error.h"
 #include "harness/core/hash.h"
 #include "harness/core/log.h"
-#include "harness/core/user_cache.h"
 #include "harness/report/store.h"
 #include "harness/run/engine.h"
 #include "harness/run/interrupt.h"
@@ -222,14 +221,7 @@ void SweepRun::prepare(GroupRun& run, const LoadedModel& model) {
 
 std::vector<Sample> SweepRun::make_samples(const SweepGroup& group, const LoadedModel& model) {
   const ModelText text = [&](int64_t sequences, int64_t tokens, uint64_t seed) {
-    Progress progress(static_cast<double>(tokens), tokens, "tokens");
-    progress.label(fmt::format("sampling {} texts from {}", sequences, model.spec.name));
-    int64_t seen = 1;
-    return cached_texts(user_cache() / "text", model.weights_sha256, *model.llama, *model.tokenizer, *reference_.scheme,
-                        sequences, tokens, seed, [&](int64_t made) {
-                          progress.advance(static_cast<double>(made - seen), made - seen);
-                          seen = made;
-                        });
+    return model_texts(model, *reference_.scheme, sequences, tokens, seed);
   };
   const TaskContext context{*model.tokenizer, locator_, text, group.seed};
   std::vector<Sample> samples = group.task->samples(context);

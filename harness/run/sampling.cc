@@ -14,7 +14,9 @@
 #include "harness/core/hash.h"
 #include "harness/core/log.h"
 #include "harness/core/random.h"
+#include "harness/core/user_cache.h"
 #include "harness/run/interrupt.h"
+#include "harness/run/progress.h"
 
 namespace kvsweep {
 namespace {
@@ -74,10 +76,8 @@ void write_texts(const fs::path& path, const Texts& texts) {
   }
 }
 
-}  // namespace
-
 Texts sample_texts(const Llama& llama, const Tokenizer& tokenizer, const Scheme& scheme, int64_t sequences,
-                   int64_t tokens, uint64_t seed, const std::function<void(int64_t)>& progress) {
+                   int64_t tokens, uint64_t seed, Progress& progress) {
   Texts texts(static_cast<size_t>(sequences), {first_token(tokenizer)});
   std::vector<std::unique_ptr<KvCache>> caches;
   std::vector<Rng> rngs;
@@ -97,8 +97,24 @@ Texts sample_texts(const Llama& llama, const Tokenizer& tokenizer, const Scheme&
     const at::Tensor probabilities = at::softmax(llama.logits(llama.step(rows)), -1).to(at::kCPU);
     for (size_t i = 0; i < rows.size(); ++i)
       texts[i].push_back(draw(probabilities[static_cast<int64_t>(i)], rngs[i].uniform()));
-    if (progress) progress(position + 2);
+    progress.advance(1, 1);
   }
+  return texts;
+}
+
+}  // namespace
+
+Texts model_texts(const LoadedModel& model, const Scheme& scheme, int64_t sequences, int64_t tokens, uint64_t seed) {
+  const ModelOptions options = model.llama->options();
+  const std::string key =
+      sha256_hex(fmt::format("model_text/1/{}/{}/{}/{}/{}/{}", model.weights_sha256, options.device.str(),
+                             c10::toString(options.dtype), sequences, tokens, seed));
+  const fs::path path = user_cache() / "text" / (key.substr(0, 16) + ".json");
+  if (auto texts = read_texts(path, sequences, tokens)) return *std::move(texts);
+  Progress progress(static_cast<double>(tokens), tokens, "tokens");
+  progress.label(fmt::format("sampling {} texts from {}", sequences, model.spec.name));
+  Texts texts = sample_texts(*model.llama, *model.tokenizer, scheme, sequences, tokens, seed, progress);
+  write_texts(path, texts);
   return texts;
 }
 
@@ -129,19 +145,6 @@ void continue_text(const Llama& llama, const Tokenizer& tokenizer, const Scheme&
     row.slabs = {1};
     hidden = llama.step({&row, 1});
   }
-}
-
-Texts cached_texts(const fs::path& folder, const std::string& weights_sha256, const Llama& llama,
-                   const Tokenizer& tokenizer, const Scheme& scheme, int64_t sequences, int64_t tokens, uint64_t seed,
-                   const std::function<void(int64_t)>& progress) {
-  const std::string key =
-      sha256_hex(fmt::format("model_text/1/{}/{}/{}/{}/{}/{}", weights_sha256, llama.options().device.str(),
-                             c10::toString(llama.options().dtype), sequences, tokens, seed));
-  const fs::path path = folder / (key.substr(0, 16) + ".json");
-  if (auto texts = read_texts(path, sequences, tokens)) return *std::move(texts);
-  Texts texts = sample_texts(llama, tokenizer, scheme, sequences, tokens, seed, progress);
-  write_texts(path, texts);
-  return texts;
 }
 
 }  // namespace kvsweep

@@ -58,6 +58,28 @@ std::string identity(const std::string& name, const Fields& params) {
   return out;
 }
 
+// The entry that a plug-in's name stands for.
+template <class Entry>
+const Entry& lookup(const std::string& place, const char* kind, const ParamValue& name,
+                    const std::vector<Entry>& table) {
+  std::vector<std::string> known;
+  for (const Entry& entry : table) {
+    if (entry.name == name.text) return entry;
+    known.push_back(entry.name);
+  }
+  const std::string near = nearest_name(name.text, known);
+  throw ConfigError(fmt::format("{}:{}: {} '{}' is not known{}; known: {}", place, name.line, kind, name.text,
+                                near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
+                                known.empty() ? "none" : join(known)));
+}
+
+std::string read_file(const std::filesystem::path& file, const char* what) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in || std::filesystem::is_directory(file))
+    throw DataError(fmt::format("{}: is not a {} file that can be read", file.string(), what));
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
 class Expander {
  public:
   Expander(std::string place, const SweepTables& tables) : place_(std::move(place)), tables_(tables) {}
@@ -152,19 +174,6 @@ class Expander {
     return {*seed, value.line, fmt::to_string(*seed)};
   }
 
-  template <class Entry>
-  const Entry& lookup(const char* kind, const ParamValue& name, const std::vector<Entry>& table) const {
-    std::vector<std::string> known;
-    for (const Entry& entry : table) {
-      if (entry.name == name.text) return entry;
-      known.push_back(entry.name);
-    }
-    const std::string near = nearest_name(name.text, known);
-    fail(name.line, fmt::format("{} '{}' is not known{}; known: {}", kind, name.text,
-                                near.empty() ? "" : fmt::format("; did you mean '{}'?", near),
-                                known.empty() ? "none" : join(known)));
-  }
-
   static BuiltTask build(const TaskEntry& entry, Params& params) {
     std::shared_ptr<const Task> task = entry.make(params);
     return {entry.name, entry.version, params.resolved(), std::move(task)};
@@ -179,7 +188,7 @@ class Expander {
                                    const std::vector<Entry>& table) const {
     std::vector<Item<Built>> items;
     for (const PluginEntry& written : entries) {
-      const Entry& entry = lookup(kind, written.name, table);
+      const Entry& entry = lookup(place_, kind, written.name, table);
       for (const auto& values : written.expand()) {
         Params params(entry.name, place_, values, written.name.line);
         Item<Built> item{build(entry, params), written.name.line, identity(entry.name, params.resolved())};
@@ -240,13 +249,15 @@ Sweep parse_sweep(const std::string& yaml, const std::string& place, const Sweep
 }
 
 Sweep load_sweep(const std::filesystem::path& file, const SweepTables& tables) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in || std::filesystem::is_directory(file))
-    throw DataError(fmt::format("{}: is not a sweep file that can be read", file.string()));
-  const std::string yaml{std::istreambuf_iterator<char>(in), {}};
-  Sweep sweep = parse_sweep(yaml, file.string(), tables);
+  Sweep sweep = parse_sweep(read_file(file, "sweep"), file.string(), tables);
   sweep.file = file;
   return sweep;
+}
+
+SchemeText load_scheme(const std::filesystem::path& file, const std::vector<SchemeEntry>& schemes) {
+  const PluginEntry written = read_scheme_yaml(read_file(file, "scheme"), file.string());
+  const SchemeEntry& entry = lookup(file.string(), "scheme", written.name, schemes);
+  return {&entry, Params(entry.name, file.string(), written.expand().front(), written.name.line)};
 }
 
 }  // namespace kvsweep

@@ -75,4 +75,13 @@ Sweep parse_sweep(const std::string& yaml, const std::string& place, const Sweep
 // The same of a file. DataError when it cannot be read.
 Sweep load_sweep(const std::filesystem::path& file, const SweepTables& tables);
 
+// One configuration of a scheme in a file of its own: a map as in a sweep's `schemes`, without axes.
+struct SchemeText {
+  const SchemeEntry* entry = nullptr;  // of the table
+  Params params;                       // nothing read yet
+};
+
+// Throws like load_sweep().
+SchemeText load_scheme(const std::filesystem::path& file, const std::vector<SchemeEntry>& schemes);
+
 }  // namespace kvsweep

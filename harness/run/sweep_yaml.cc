@@ -39,6 +39,15 @@ class YamlReader {
     return text;
   }
 
+  PluginEntry read_scheme(const std::string& yaml) const {
+    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
+    if (documents.size() != 1 || !documents[0].IsMap() || !documents[0]["name"])
+      throw ConfigError(fmt::format("{}: a scheme is one map with a name, as in {{name: uniform, k_bits: 2}}", place_));
+    for (const auto& [key, value] : entries(documents[0], "a scheme"))
+      if (value.IsSequence()) fail(value, fmt::format("{} is a list; here a scheme has one configuration", key));
+    return plugin(documents[0], "schemes");
+  }
+
  private:
   inline static const std::vector<std::string> kKeys = {"name", "model", "tasks", "view", "seed", "schemes"};
 
@@ -181,6 +190,15 @@ class YamlReader {
   std::string place_;
 };
 
+template <class Read>
+auto reading(const std::string& place, const Read& read) {
+  try {
+    return read();
+  } catch (const YAML::Exception& error) {
+    throw ConfigError(fmt::format("{}:{}: not YAML: {}", place, error.mark.line + 1, error.msg));
+  }
+}
+
 }  // namespace
 
 std::vector<std::map<std::string, ParamValue>> PluginEntry::expand() const {
@@ -199,11 +217,11 @@ std::vector<std::map<std::string, ParamValue>> PluginEntry::expand() const {
 }
 
 SweepText read_sweep_yaml(const std::string& yaml, const std::string& place) {
-  try {
-    return YamlReader(place).read(yaml);
-  } catch (const YAML::Exception& error) {
-    throw ConfigError(fmt::format("{}:{}: not YAML: {}", place, error.mark.line + 1, error.msg));
-  }
+  return reading(place, [&] { return YamlReader(place).read(yaml); });
+}
+
+PluginEntry read_scheme_yaml(const std::string& yaml, const std::string& place) {
+  return reading(place, [&] { return YamlReader(place).read_scheme(yaml); });
 }
 
 }  // namespace kvsweep

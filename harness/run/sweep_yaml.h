@@ -33,4 +33,8 @@ struct SweepText {
 // lists, maps and nulls where values belong, and entries whose product is absurd.
 SweepText read_sweep_yaml(const std::string& yaml, const std::string& place);
 
+// One entry of `schemes` as a file of its own: a map with a name, without axes: every value is an axis of one. Throws
+// likewise, for a list too.
+PluginEntry read_scheme_yaml(const std::string& yaml, const std::string& place);
+
 }  // namespace kvsweep

@@ -130,6 +130,59 @@ TEST_CASE("a wrong safetensors header is refused with the tensor's name") {
   check_refused(file_of(overlap, eight), "tensors 't' and 'u' overlap");
 }
 
+TEST_CASE("a written file holds bytes, shapes and texts as they were given") {
+  const testing::TemporaryDirectory directory;
+  const auto path = directory.path() / "x.safetensors";
+  const std::vector<uint8_t> one = {1, 2, 3, 4, 5, 6, 7, 8}, two = {9, 10, 11};
+  const std::map<std::string, std::string> texts = {{"format", "x 1"}, {"note", "\"a\"\n\u00e9"}, {"empty", ""}};
+  write_safetensors(path, {{"z", "F32", {2, 1}, one}, {"a", "U8", {3}, two}, {"none", "F16", {0, 5}, {}}}, texts);
+  const SafetensorsFile file(path);
+  CHECK(file.metadata() == texts);
+  CHECK(file.tensors().size() == 3);
+  const auto bytes = [&](const std::string& name) {
+    const auto span = file.bytes(name);
+    return std::vector<uint8_t>(span.begin(), span.end());
+  };
+  CHECK(bytes("z") == one);
+  CHECK(bytes("a") == two);
+  CHECK(bytes("none").empty());
+  CHECK(file.tensor("z").dtype == "F32");
+  CHECK(file.tensor("z").shape == std::vector<int64_t>{2, 1});
+  CHECK(file.tensor("none").shape == std::vector<int64_t>{0, 5});
+  CHECK(file.tensor("z").offset % 8 == 0);
+  CHECK_FALSE(std::filesystem::exists(path.string() + ".new"));
+  CHECK_THROWS_MATCHES(file.bytes("y"), DataError, MessageMatches(ContainsSubstring("has no tensor 'y'")));
+}
+
+TEST_CASE("a file without tensors and texts can be written and read") {
+  const testing::TemporaryDirectory directory;
+  write_safetensors(directory.path() / "x", {}, {});
+  const SafetensorsFile file(directory.path() / "x");
+  CHECK(file.tensors().empty());
+  CHECK(file.metadata().empty());
+}
+
+TEST_CASE("metadata that is no map of texts is refused") {
+  check_refused(file_of(R"({"__metadata__":["a"]})", ""), "its __metadata__ is not an object");
+  check_refused(file_of(R"({"__metadata__":{"a":1}})", ""), "__metadata__ 'a' is not a text");
+}
+
+TEST_CASE("a file is replaced whole, and one that cannot be written names the file and leaves the old one") {
+  const testing::TemporaryDirectory directory;
+  const auto path = directory.path() / "x.safetensors";
+  const std::vector<uint8_t> one = {1, 2}, two = {3, 4, 5};
+  write_safetensors(path, {{"a", "U8", {2}, one}}, {});
+  write_safetensors(path, {{"b", "U8", {3}, two}}, {});
+  CHECK(SafetensorsFile(path).tensors().size() == 1);
+  CHECK(SafetensorsFile(path).tensor("b").bytes == 3);
+  std::filesystem::create_directory(path.string() + ".new");  // the place of the unfinished file is taken
+  CHECK_THROWS_MATCHES(write_safetensors(path, {{"a", "U8", {2}, one}}, {}), DataError,
+                       MessageMatches(ContainsSubstring("x.safetensors: cannot be written: ")));
+  CHECK(SafetensorsFile(path).tensor("b").bytes == 3);
+  CHECK_THROWS_MATCHES(write_safetensors(directory.path() / "none/x", {}, {}), DataError,
+                       MessageMatches(ContainsSubstring("none/x: cannot be written: ")));
+}
+
 TEST_CASE("a truncated safetensors file is an error at every length") {
   for (const auto& source : testing::golden_files("models/tiny_hf/a_[^/]*/[^/]*[.]safetensors")) {
     const std::string whole = testing::read_text(source);

@@ -20,31 +20,6 @@
 #include "tests/support/torch/exact_cache.h"
 
 namespace kvsweep {
-
-// Hidden states between layers are no part of the model's interface.
-struct LlamaTestAccess {
-  // L2 norms at `positions`: entry 0 the embedding, then after each block but the last, whose output only the final
-  // norm reads; `last` [T, hidden] is what that one gave.
-  static std::vector<std::vector<double>> hidden_norms(const Llama& llama, const std::vector<int32_t>& tokens,
-                                                       const std::vector<int64_t>& positions, const at::Tensor& last) {
-    std::vector<std::vector<double>> norms(positions.size());
-    const auto note = [&](const at::Tensor& hidden) {
-      for (size_t i = 0; i < positions.size(); ++i) norms[i].push_back(hidden[positions[i]].norm().item<double>());
-    };
-    const LlamaConfig& config = llama.config();
-    at::Tensor hidden = llama.embed(tokens);
-    const at::Tensor qkv =
-        at::empty({hidden.size(0), (config.heads + 2 * config.kv_heads) * config.head_dim}, hidden.options());
-    note(hidden);
-    for (int64_t layer = 0; layer + 1 < config.layers; ++layer) {
-      llama.prefill_layer(layer, hidden, qkv, nullptr, 0);
-      note(hidden);
-    }
-    note(last);
-    return norms;
-  }
-};
-
 namespace {
 
 using Json = nlohmann::json;
@@ -61,6 +36,24 @@ std::vector<Json> read_lines(const std::filesystem::path& path) {
 
 at::Tensor floats(const Json& values) {
   return at::tensor(values.get<std::vector<double>>(), at::kDouble);
+}
+
+// L2 norms of hidden states at `positions`: entry 0 the embedding, then after each block but the last, whose output
+// only the final norm reads; `last` [T, hidden] is what that one gave.
+std::vector<std::vector<double>> hidden_norms(const Llama& llama, const Tokens& tokens,
+                                              const std::vector<int64_t>& positions, const at::Tensor& last) {
+  std::vector<std::vector<double>> norms(positions.size());
+  const auto note = [&](const at::Tensor& hidden) {
+    for (size_t i = 0; i < positions.size(); ++i) norms[i].push_back(hidden[positions[i]].norm().item<double>());
+  };
+  at::Tensor hidden = llama.start_prefill(tokens);
+  note(hidden);
+  for (int64_t layer = 0; layer + 1 < llama.config().layers; ++layer) {
+    llama.prefill_layer(layer, hidden, nullptr);
+    note(hidden);
+  }
+  note(last);
+  return norms;
 }
 
 double largest_difference(const at::Tensor& a, const at::Tensor& b) {
@@ -207,7 +200,7 @@ void check_kv(const Llama& llama, const Pass& pass, const Json& golden) {
 void check_hidden_norms(const Llama& llama, const Tokens& tokens, const Pass& pass, const Json& golden) {
   std::vector<int64_t> positions;
   for (const auto& [position, norms] : golden.items()) positions.push_back(std::stoll(position));
-  const auto norms = LlamaTestAccess::hidden_norms(llama, tokens, positions, pass.hidden);
+  const auto norms = hidden_norms(llama, tokens, positions, pass.hidden);
   for (size_t i = 0; i < positions.size(); ++i) {
     INFO("position " << positions[i]);
     CHECK(largest_relative(norms[i], golden[std::to_string(positions[i])]) < 1e-4);
@@ -310,8 +303,7 @@ TEST_CASE("tiny checkpoints of every flavour give what transformers gives", "[go
     for (const auto& [position, expected] : golden["logits"].items())
       CHECK(largest_difference(logits[std::stoll(position)], floats(expected)) < 1e-3);
     CHECK(wrong_argmax(logits, golden["argmax_all"]) == 0);
-    const auto norms =
-        LlamaTestAccess::hidden_norms(model.llama, tokens, {static_cast<int64_t>(tokens.size()) - 1}, pass.hidden);
+    const auto norms = hidden_norms(model.llama, tokens, {static_cast<int64_t>(tokens.size()) - 1}, pass.hidden);
     CHECK(largest_relative(norms[0], golden["hidden_l2_last"]) < 1e-4);
     const at::Tensor rotated = model.llama.rope().apply(pass.slabs.at(0).k, 0);
     CHECK(largest_difference(rotated.select(1, 99), floats(golden["k_rope_layer0_row99"])) < 1e-4);

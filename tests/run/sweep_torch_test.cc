@@ -17,6 +17,8 @@ using Catch::Matchers::MessageMatches;
 
 namespace {
 
+constexpr int64_t kLayers = 30;
+
 class FakeScheme : public Scheme {
  public:
   explicit FakeScheme(NominalBits bits) : bits_(bits) {}
@@ -49,7 +51,7 @@ std::unique_ptr<Scheme> make_plain(Params& params) {
 
 std::unique_ptr<Scheme> make_rounding(Params& params) {
   NominalBits bits;
-  bits.k = static_cast<double>(params.integer("k_bits", 4, 1, 8, "bits of a key"));
+  bits.k = mean_of(params.layer_integers("k_bits", 4, 1, 8, "bits of a key"), kLayers);
   bits.v = static_cast<double>(params.integer("v_bits", 4, 1, 8, "bits of a value"));
   params.text("note", "", "anything");
   if (bits.k < bits.v) params.reject("k_bits", "keys need no fewer bits than values");
@@ -269,6 +271,54 @@ TEST_CASE("a sweep is one map with its three necessary keys") {
   check_error("model: m\n\ttasks: 3\n", "night.yaml:2: not YAML: ");
 }
 
+TEST_CASE("a value may be a map of layers, alone or on an axis") {
+  const auto scheme = [](const std::string& k_bits) {
+    return parse(sweep_with("schemes: [{name: rounding, v_bits: 2, k_bits: " + k_bits + "}]"));
+  };
+  const SweepPoint point = scheme("{default: 4, layers: {0: 8, \"28-29\": 6}}").groups[0].points[0];
+  CHECK(point.point.scheme_params[0].second == "{default: 4, layers: {0: 8, 28-29: 6}}");
+  CHECK(point.scheme->nominal_bits(kLayers).k == (8 + 27 * 4 + 2 * 6) / 30.0);
+  CHECK(point.id == point.point.id());
+  // The same point however it is written, another one with other layers.
+  CHECK(scheme("{layers: {29: 6, 28: 6, 1-27: 4, 0: 8}, default: 4}").hash ==
+        scheme("{default: 4, layers: {0: 8, 28-29: 6}}").hash);
+  CHECK(scheme("{default: 4, layers: {0: 8}}").hash != scheme("{default: 4, layers: {1: 8}}").hash);
+  CHECK(scheme("{default: 4, layers: {3-5: 4}}").hash == scheme("4").hash);
+  const Sweep axis = scheme("[8, {default: 4, layers: {2: 8}}, {default: 4, layers: {2: 6}}]");
+  CHECK(labels(axis.groups[0]) ==
+        "rounding k_bits=8 v_bits=2 note=; rounding k_bits={default: 4, layers: {2: 8}} v_bits=2 note=; "
+        "rounding k_bits={default: 4, layers: {2: 6}} v_bits=2 note=; ");
+}
+
+TEST_CASE("what is wrong in a map of layers is named with its line") {
+  const auto [value, message] = GENERATE(table<std::string, std::string>({
+      {"{layers: {0: 8}}", "k_bits: a map of layers reads {default: 4, layers: {0: 8, 28-29: 8}}"},
+      {"{default: 4}", "k_bits: a map of layers reads {default: 4,"},
+      {"{default: 4, layers: {}}", "k_bits: a map of layers reads {default: 4,"},
+      {"{default: 4, layers: [8]}", "k_bits.layers: a map of layers reads {default: 4,"},
+      {"{default: 4, layer: {0: 8}}", "k_bits.layer: a map of layers reads {default: 4,"},
+      {"{default: [4], layers: {0: 8}}", "k_bits.default is a list where a single value belongs"},
+      {"{default: 4, layers: {0: [8]}}", "k_bits.layers.0 is a list where a single value belongs"},
+      {"{default: 4, layers: {0: }}", "0 has no value"},
+      {"{default: 4, layers: {-1: 8}}", "'-1' names no layers; write a number from 0, or a range as in 28-29"},
+      {"{default: 4, layers: {5-3: 8}}", "'5-3' names no layers"},
+      {"{default: 4, layers: {3-: 8}}", "'3-' names no layers"},
+      {"{default: 4, layers: {all: 8}}", "'all' names no layers"},
+      {"{default: 4, layers: {0-10000: 8}}", "'0-10000' names no layers"},
+      {"{default: 4, layers: {0-4: 8, 4: 2}}", "k_bits gives layer 4 two values"},
+      {"{default: 4, layers: {0: 8, 0: 8}}", "0 stands twice in k_bits.layers"},
+      {"{default: 4, layers: {0: 9}}", "rounding.k_bits of layers 0 = 9 is outside [1, 8]"},
+      {"{default: 9, layers: {0: 8}}", "rounding.k_bits = 9 is outside [1, 8]"},
+      {"{default: 4, layers: {30: 8}}", "rounding.k_bits names layer 30; the model has layers 0 to 29"},
+  }));
+  check_error(sweep_with("schemes: [{name: rounding, k_bits: " + value + "}]"), "night.yaml:3: ");
+  check_error(sweep_with("schemes: [{name: rounding, k_bits: " + value + "}]"), message);
+  check_error(sweep_with("schemes: [{name: rounding, v_bits: {default: 2, layers: {0: 1}}}]"),
+              "rounding.v_bits is a map of layers; it has one value for all layers");
+  check_error(sweep_with("tasks: [{name: search, tokens: {default: 64, layers: {0: 32}}}]"),
+              "night.yaml:2: tokens is a map where a single value belongs");
+}
+
 TEST_CASE("more points than anyone can mean are refused before they fill the memory") {
   std::string thousand;
   for (int i = 0; i < 1000; ++i) thousand += (i > 0 ? "," : "") + std::to_string(i + 16);
@@ -297,16 +347,51 @@ TEST_CASE("a sweep is loaded from its file and named after it") {
   CHECK_THROWS_AS(load_sweep(root.path(), tables()), DataError);
 }
 
+TEST_CASE("a scheme of its own file is read like an entry of a sweep") {
+  const testing::TemporaryDirectory root;
+  const auto file = root.path() / "scheme.yaml";
+  testing::write_text(file, "name: rounding\nk_bits: {default: 4, layers: {0: 8}}\nnote: x\n");
+  SchemeText scheme = load_scheme(file, schemes());
+  CHECK(scheme.entry == &schemes()[1]);
+  scheme.entry->make(scheme.params);
+  CHECK(scheme.params.resolved() == Fields{{"k_bits", "{default: 4, layers: {0: 8}}"}, {"v_bits", "4"}, {"note", "x"}});
+  testing::write_text(file, "name: rounding\nk_bits: 9\n");
+  SchemeText wrong = load_scheme(file, schemes());
+  CHECK_THROWS_MATCHES(wrong.entry->make(wrong.params), ConfigError,
+                       MessageMatches(ContainsSubstring("scheme.yaml:2: rounding.k_bits = 9 is outside [1, 8]")));
+  CHECK_THROWS_AS(load_scheme(root.path() / "none.yaml", schemes()), DataError);
+}
+
+TEST_CASE("what is wrong in a scheme's file is named with its line") {
+  const auto [text, message] = GENERATE(table<std::string, std::string>({
+      {"name: rounding\nk_bits: [4, 8]\n", "scheme.yaml:2: k_bits is a list; here a scheme has one configuration"},
+      {"name: rounding\nk_bits: [4]\n", "scheme.yaml:2: k_bits is a list"},
+      {"name: [rounding]\n", "scheme.yaml:1: name is a list"},
+      {"name: roundin\n", "scheme.yaml:1: scheme 'roundin' is not known; did you mean 'rounding'?"},
+      {"- {name: rounding}\n", "scheme.yaml: a scheme is one map with a name, as in {name: uniform, k_bits: 2}"},
+      {"k_bits: 4\n", "scheme.yaml: a scheme is one map with a name"},
+      {"", "scheme.yaml: a scheme is one map with a name"},
+      {"name: rounding\nname: plain\n", "scheme.yaml:2: name stands twice in a scheme, first on line 1"},
+      {"name: rounding\nk_bits: {default: 4}\n", "scheme.yaml:2: k_bits: a map of layers reads"},
+      {"name: rounding\n\tk_bits: 4\n", "scheme.yaml:2: not YAML: "},
+  }));
+  const testing::TemporaryDirectory root;
+  testing::write_text(root.path() / "scheme.yaml", text);
+  INFO(text);
+  CHECK_THROWS_MATCHES(load_scheme(root.path() / "scheme.yaml", schemes()), ConfigError,
+                       MessageMatches(ContainsSubstring(message)));
+}
+
 TEST_CASE("help shows each plug-in with its parameters as declared") {
   CHECK(scheme_help(schemes()) ==
         "plain: nothing happens\n"
         "  no parameters\n"
         "\n"
         "rounding: codes are rounded\n"
-        "  parameter  type     default  allowed\n"
-        "  k_bits     integer  4        [1, 8]   bits of a key\n"
-        "  v_bits     integer  4        [1, 8]   bits of a value\n"
-        "  note       text     \"\"                anything\n");
+        "  parameter  type            default  allowed\n"
+        "  k_bits     integer or map  4        [1, 8]   bits of a key\n"
+        "  v_bits     integer         4        [1, 8]   bits of a value\n"
+        "  note       text            \"\"                anything\n");
   CHECK_THAT(task_help(tasks()),
              ContainsSubstring("  tokens     integer  required  [16, 65536]  length of the context\n"));
 }

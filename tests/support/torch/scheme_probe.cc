@@ -26,6 +26,16 @@ std::vector<Settings> combinations(const std::vector<ParamDeclaration>& declared
   const auto has = [&declared](const char* name) {
     return std::any_of(declared.begin(), declared.end(), [&](const auto& one) { return one.name == name; });
   };
+  if (has("reorder")) {
+    const Settings neighbours = {{"reorder", "false"}, {"group", "64"}};
+    std::vector<Settings> all = {neighbours};
+    for (Settings more : {Settings{{"metadata", "fp8"}, {"window", "0"}, {"sink", "0"}},
+                          Settings{{"ternary", "packed"}, {"k_bits", "1.5"}, {"v_bits", "1.5"}, {"window", "7"}}}) {
+      more.insert(neighbours.begin(), neighbours.end());
+      all.push_back(more);
+    }
+    return all;
+  }
   if (!has("k_axis") || !has("v_axis")) return {};
   const Settings channels = {{"k_axis", "channel"}, {"v_axis", "channel"}, {"group", "16"}};
   std::vector<Settings> all = {channels};
@@ -94,8 +104,7 @@ Settings with_random_artifact(const SchemeEntry& entry, Settings settings, const
   static std::map<std::string, std::string> made;
   const std::string name =
       fmt::format("{} {}x{}x{}", describe(entry.name, settings), context.layers, context.kv_heads, context.head_dim);
-  auto [at, fresh] = made.try_emplace(name);
-  if (fresh) {
+  if (!made.contains(name)) {
     Params params = params_of(entry.name, settings);
     const std::unique_ptr<Calibrator> calibrator = entry.calibrate(params);
     std::vector<Trace> sequences;
@@ -105,6 +114,7 @@ Settings with_random_artifact(const SchemeEntry& entry, Settings settings, const
     for (int64_t index = 0; index < context.layers; ++index) {
       CalibrationLayer layer;
       layer.index = index;
+      layer.rope = context.rope;
       layer.key_weight = normals({context.kv_heads * context.head_dim, 96}, 500 + static_cast<uint64_t>(index));
       layer.value_weight = normals({context.kv_heads * context.head_dim, 96}, 600 + static_cast<uint64_t>(index));
       for (const Trace& trace : sequences) {
@@ -124,9 +134,9 @@ Settings with_random_artifact(const SchemeEntry& entry, Settings settings, const
     header.head_dim = context.head_dim;
     const auto path = directory.path() / fmt::format("{}-{}.safetensors", entry.name, made.size());
     write_artifact(path, header, tensors);
-    at->second = path.string();
+    made[name] = path.string();
   }
-  settings["artifact"] = at->second;
+  settings["artifact"] = made.at(name);
   return settings;
 }
 
