@@ -13,8 +13,9 @@ LAYERS = {
     "harness/core": [],
     "harness/files": ["harness/core"],
     "harness/attention": ["harness/core"],
-    "schemes/codec": ["harness/core"],
-    "schemes/parts": ["harness/core", "harness/files", "schemes/codec"],
+    "schemes/kernels": [],
+    "schemes/codec": ["harness/core", "schemes/kernels"],
+    "schemes/parts": ["harness/core", "harness/files", "schemes/codec", "schemes/kernels"],
     "schemes": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts"],
     "models": ["harness/core", "harness/files", "harness/attention"],
     "tasks/metrics": ["harness/core"],
@@ -27,13 +28,13 @@ LAYERS = {
                     "tasks/metrics", "tasks/data", "harness/report", "harness/run"],
     "harness": ["harness/cli"],  # main.cc
     "tests": ["harness", "harness/core", "harness/files", "harness/attention", "harness/report", "harness/run",
-              "harness/cli", "schemes/codec", "schemes/parts", "models", "tasks/metrics", "tasks/data"],
+              "harness/cli", "schemes/codec", "schemes/kernels", "schemes/parts", "models", "tasks/metrics", "tasks/data"],
 }
 SOURCE_FOLDERS = ["harness", "schemes", "models", "tasks", "tests"]
 SUFFIXES = {".h", ".cc", ".cu", ".cuh"}
 
 # Built without torch: these folders, the sources that CMakeLists.txt lists for kvsweep_plain, and x_test.cc files.
-PLAIN_FOLDERS = ("harness/report/", "tasks/", "tests/support/")
+PLAIN_FOLDERS = ("harness/report/", "tasks/", "tests/support/", "schemes/kernels/")
 PLAIN_LIST = re.compile(r"add_library\(kvsweep_plain([^)]*)\)")
 TORCH_HEADER = re.compile(r"(ATen|c10|torch)/")
 

@@ -3,11 +3,26 @@
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 
+#include "schemes/codec/cuda_launch.h"
+#include "schemes/kernels/finite.h"
+
 namespace kvsweep {
 namespace {
 
 // A sum is NaN or infinite when an item is; one that merely overflows is looked at again item by item.
 bool may_hold_others(const KvSlab& slab) {
+#ifdef KVSWEEP_CUDA
+  if (slab.k.is_cuda()) {
+    if (slab.k.numel() == 0) return false;
+    const at::Tensor found = at::zeros({1}, at::dtype(at::kInt).pinned_memory(true));
+    at::Tensor k, v;
+    launch_on(slab.k, [&](void* stream) {
+      find_others_cuda(rows_of(slab.k, k), rows_of(slab.v, v), found.mutable_data_ptr<int32_t>(), stream);
+    });
+    c10::cuda::getCurrentCUDAStream(slab.k.device().index()).synchronize();
+    return *found.const_data_ptr<int32_t>() != 0;
+  }
+#endif
   const auto sum = [](const at::Tensor& x) { return x.sum(at::kFloat); };
   return !(sum(slab.k) + sum(slab.v)).isfinite().item<bool>();
 }

@@ -35,8 +35,10 @@ Stream::Stream(StreamPlan plan, const CacheContext& context)
 
 void Stream::compress(const at::Tensor& x) {
   if (x.size(1) == 0) return;
-  const std::vector<at::Tensor> parts =
-      plan_.codec->encode(plan_.basis.defined() ? x.to(at::kFloat).matmul(plan_.basis) : x);
+  const at::Tensor stored = !plan_.basis.defined() ? x
+                            : plan_.to_basis       ? plan_.to_basis(x.to(at::kFloat))
+                                                   : x.to(at::kFloat).matmul(plan_.basis);
+  const std::vector<at::Tensor> parts = plan_.codec->encode(stored);
   for (size_t i = 0; i < parts.size(); ++i) body_[i].append(parts[i]);
 }
 

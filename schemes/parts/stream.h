@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -16,6 +17,9 @@ struct StreamPlan {
   // Undefined, or orthonormal [D, D] float32: the codec packs x @ basis, and its runs say so. Sink and window stay as
   // they came.
   at::Tensor basis{};
+  // x [H, T, D] float32 -> x @ basis, whose bits for a token do not depend on the tokens beside it. Empty: a matrix
+  // product, which keeps that promise up to 64 dims at best.
+  std::function<at::Tensor(const at::Tensor&)> to_basis{};
 };
 
 // K or V of one layer of one sequence: sink and window exact, the tokens between them as the codec packs them. Without
