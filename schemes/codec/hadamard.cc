@@ -1,14 +1,89 @@
 #include "schemes/codec/hadamard.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+
+#include "schemes/codec/cpu_clones.h"
+#include "schemes/codec/cuda_launch.h"
+#include "schemes/kernels/hadamard.h"
 
 namespace kvsweep {
+namespace {
+
+constexpr int64_t kParallelValues = 1 << 15;  // values below which a second thread costs more than it saves
+
+void require_power_of_two(int64_t n) {
+  TORCH_CHECK(n >= 1 && (n & (n - 1)) == 0, "Hadamard matrix: ", n, " is no power of two");
+}
+
+// One step: neighbours become sum and difference, sums go to the front half. Each step so transforms the lowest bit of
+// the index and turns it to the top; after log2(n) steps every bit is back in its place. All steps read and write
+// alike, which plain loops and tensor operations both do fast.
+[[gnu::always_inline]] inline void step(const float* from, int64_t half, float* to) {
+  for (int64_t i = 0; i < half; ++i) {
+    const float a = from[2 * i], b = from[2 * i + 1];
+    to[i] = a + b;
+    to[half + i] = a - b;
+  }
+}
+
+}  // namespace
 
 at::Tensor hadamard_matrix(int64_t n) {
-  TORCH_CHECK(n >= 1 && (n & (n - 1)) == 0, "Hadamard matrix: ", n, " is no power of two");
+  require_power_of_two(n);
   at::Tensor h = at::ones({1, 1}, at::kFloat);
   while (h.size(0) < n) h = at::cat({at::cat({h, h}, 1), at::cat({h, -h}, 1)}, 0);
   return h;
+}
+
+KVSWEEP_CPU_CLONES void hadamard_rows(float* x, int64_t rows, int64_t n, float* scratch) {
+  for (int64_t row = 0; row < rows; ++row, x += n) {
+    float *from = x, *to = scratch;
+    for (int64_t done = 1; done < n; done *= 2) {
+      step(from, n / 2, to);
+      std::swap(from, to);
+    }
+    if (from != x) std::copy_n(from, n, x);
+  }
+}
+
+at::Tensor hadamard_transform(const at::Tensor& x) {
+  const int64_t n = x.size(-1);
+  require_power_of_two(n);
+#ifdef KVSWEEP_CUDA
+  if (x.is_cuda() && x.numel() > 0 && n <= kMostHadamardValues) {
+    at::Tensor held;
+    const DeviceRows rows = rows_of(x.contiguous().view({1, -1, n}), held);
+    const at::Tensor out = at::empty(x.sizes(), x.options().dtype(at::kFloat));
+    launch_on(x, [&](void* stream) {
+      hadamard_cuda(rows.data, rows.type, rows.tokens, n, out.mutable_data_ptr<float>(), stream);
+    });
+    return out;
+  }
+#endif
+  if (!x.is_cpu()) return hadamard_transform_with_ops(x);
+  at::Tensor out = at::empty(x.sizes(), x.options().dtype(at::kFloat));
+  out.copy_(x);
+  auto* to = out.mutable_data_ptr<float>();
+  at::parallel_for(0, out.numel() / n, kParallelValues / n + 1, [&](int64_t first, int64_t last) {
+    std::vector<float> scratch(static_cast<size_t>(n));
+    hadamard_rows(to + first * n, last - first, n, scratch.data());
+  });
+  return out;
+}
+
+at::Tensor hadamard_transform_with_ops(const at::Tensor& x) {
+  const int64_t n = x.size(-1);
+  require_power_of_two(n);
+  at::Tensor out = x.to(at::kFloat);
+  for (int64_t done = 1; done < n; done *= 2) {
+    const at::Tensor pairs = out.unflatten(-1, {n / 2, 2});
+    const at::Tensor a = pairs.select(-1, 0), b = pairs.select(-1, 1);
+    out = at::cat({a + b, a - b}, -1);
+  }
+  return out;
 }
 
 }  // namespace kvsweep

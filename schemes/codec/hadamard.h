@@ -10,4 +10,14 @@ namespace kvsweep {
 // c10::Error for another n.
 at::Tensor hadamard_matrix(int64_t n);
 
+// x [..., n] -> x @ hadamard_matrix(n) as float32, in n * log2(n) sums: not normalised, its inverse is itself / n. Any
+// device, same bits: the sums of each step are taken in one order.
+at::Tensor hadamard_transform(const at::Tensor& x);
+// What that runs where there are no loops of our own.
+at::Tensor hadamard_transform_with_ops(const at::Tensor& x);
+
+// The same in place for `rows` rows of n floats side by side in CPU memory. scratch: room for n floats. For fused
+// loops.
+void hadamard_rows(float* x, int64_t rows, int64_t n, float* scratch);
+
 }  // namespace kvsweep

@@ -79,7 +79,7 @@ double live_bytes(const TableRow& row, const Shape& shape, int64_t layers, int64
                                   [&](const SchemeEntry& one) { return one.name == row.scheme; });
   REQUIRE(entry != scheme_table().end());
   const std::vector<SchemeCase> usable = usable_cases(*entry, row.settings, context);
-  REQUIRE(usable.size() == 1);
+  REQUIRE_FALSE(usable.empty());  // two where an artifact is optional: the row is the one without
   const auto cache = usable[0].scheme()->make_cache(context);
   const at::Tensor x = at::randn({shape.heads, tokens, shape.dim}, at::kFloat).to(at::kBFloat16);
   for (int64_t layer = 0; layer < layers; ++layer) cache->append(layer, {x, x, 0});

@@ -284,7 +284,8 @@ TEST_CASE("tokens that came one by one lose what tokens of a slab lose") {
     const double of_slab = loss(*slab), of_single = loss(*single);
     if (lossy_tokens(slab->read(1).keys).any().item<bool>()) CHECK(of_slab > 0);
     if (of_slab > 0 && of_single > 0) {
-      CHECK(of_single < 2 * of_slab);
+      // Where a flush packs old tokens anew in other groups, their errors add up.
+      CHECK(of_single < (scheme->traits().append_invariant ? 2 : 5) * of_slab);
       CHECK(of_single > of_slab / 2);
     }
   }
@@ -325,7 +326,7 @@ TEST_CASE("a map of layers changes the layers that it names and no others") {
       for (size_t i = 0; i + 1 < values.size(); ++i) {
         const auto first = usable_cases(entry, {{declared.name, values[i]}}, context());
         const auto second = usable_cases(entry, {{declared.name, values[i + 1]}}, context());
-        if (first.size() != 1 || second.size() != 1 || first[0].settings.contains("artifact")) continue;
+        if (first.empty() || second.empty() || first[0].settings.contains("artifact")) continue;
         INFO(entry.name << "." << declared.name << " = " << values[i] << ", layer 1: " << values[i + 1]);
         const auto params = [&](int64_t layer) {
           ParamValue map{values[i], 0, {{layer, layer, values[i + 1], 0}}};

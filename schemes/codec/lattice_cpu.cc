@@ -1,0 +1,141 @@
+#include "schemes/codec/lattice_cpu.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "schemes/codec/bitpack.h"
+#include "schemes/codec/cpu_clones.h"
+#include "schemes/codec/hadamard.h"
+
+#define KVSWEEP_INLINE [[gnu::always_inline]] inline
+
+namespace kvsweep {
+namespace {
+
+constexpr int64_t kLanes = 16, kVectors = 2 * kLanes;  // vectors that are looked up at a time
+using Lanes = float __attribute__((vector_size(4 * kLanes)));
+using IntLanes = int32_t __attribute__((vector_size(4 * kLanes)));
+
+constexpr float kLargestHalf = 65504;
+
+// x rounded to fp16, half to even; infinity from 65520 on. NaN stays.
+KVSWEEP_INLINE float half_rounded(float x) {
+  constexpr uint32_t kSmallestNormal = 0x38800000, kInfinity = 0x7f800000, kLargest = 0x477fe000;
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const uint32_t sign = bits & 0x80000000U, magnitude = bits ^ sign;
+  uint32_t rounded = (magnitude + 0xfff + (magnitude >> 13 & 1)) & ~0x1fffU;
+  rounded = rounded > kLargest ? std::max(magnitude, kInfinity) : rounded;
+  // Steps of 2^-24 below the smallest normal: those of float32 between 0.5 and 1.
+  const auto small = std::bit_cast<uint32_t>((std::bit_cast<float>(magnitude) + 0.5F) - 0.5F);
+  return std::bit_cast<float>((magnitude < kSmallestNormal ? small : rounded) | sign);
+}
+
+// Squares are summed in double by halves: the order of tensor operations in lattice.cc.
+KVSWEEP_INLINE float norm_of(const float* x, int64_t n, bool half, double* squares) {
+  for (int64_t i = 0; i < n; ++i) squares[i] = static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  for (int64_t rest = n / 2; rest > 0; rest /= 2)
+    for (int64_t i = 0; i < rest; ++i) squares[i] += squares[rest + i];
+  auto norm = static_cast<float>(std::sqrt(squares[0]));
+  const float most = half ? kLargestHalf : std::numeric_limits<float>::max();
+  norm = norm > most ? most : norm;
+  return half ? half_rounded(norm) : norm;
+}
+
+// y [vectors, kDim] -> codes [vectors]. The score of a NaN is larger than none: code 0.
+template <int kDim>
+KVSWEEP_INLINE void nearest(const HiggsLoops& loops, const float* y, int64_t vectors, uint8_t* codes) {
+  for (int64_t first = 0; first < vectors; first += kVectors) {
+    const int64_t count = std::min(kVectors, vectors - first);
+    alignas(64) float columns[kDim][kVectors] = {};
+    for (int64_t i = 0; i < count; ++i)
+      for (int64_t d = 0; d < kDim; ++d) columns[d][i] = y[(first + i) * kDim + d];
+    Lanes at[kDim][2], best[2];
+    IntLanes index[2];
+    for (int half = 0; half < 2; ++half)
+      for (int d = 0; d < kDim; ++d) std::memcpy(&at[d][half], &columns[d][half * kLanes], sizeof(Lanes));
+    const float* point = loops.score_table.data();
+    for (int32_t j = 0; j < loops.points; ++j, point += kDim + 1) {
+      for (int half = 0; half < 2; ++half) {
+        Lanes score = at[0][half] * point[0];
+        for (int d = 1; d < kDim; ++d) score += at[d][half] * point[d];
+        score -= point[kDim];
+        if (j == 0) {
+          best[half] = score;
+          index[half] = IntLanes{};
+        } else {
+          const IntLanes better = score > best[half];
+          best[half] = better ? score : best[half];
+          index[half] = better ? IntLanes{} + j : index[half];
+        }
+      }
+    }
+    int32_t found[kVectors];
+    std::memcpy(found, index, sizeof(found));
+    for (int64_t i = 0; i < count; ++i) codes[first + i] = static_cast<uint8_t>(found[i]);
+  }
+}
+
+template <int kDim>
+KVSWEEP_INLINE void look_up(const float* grid, const uint8_t* codes, int64_t count, float* out) {
+  for (int64_t i = 0; i < count; ++i) std::memcpy(out + i * kDim, grid + codes[i] * kDim, kDim * sizeof(float));
+}
+
+}  // namespace
+
+HiggsScratch::HiggsScratch(const HiggsLoops& loops, int64_t tokens)
+    : values(static_cast<size_t>(tokens * loops.padded)),
+      transform(static_cast<size_t>(loops.group)),
+      squares(static_cast<size_t>(loops.group)),
+      codes(static_cast<size_t>(tokens * loops.padded / loops.dim)) {}
+
+KVSWEEP_CPU_CLONES void higgs_encode_tokens(const HiggsLoops& loops, const float* x, int64_t tokens, uint8_t* packed,
+                                            float* norms, HiggsScratch& scratch) {
+  const int64_t h = loops.group, blocks = tokens * loops.padded / h, codes = loops.padded / loops.dim;
+  float* values = scratch.values.data();
+  for (int64_t t = 0; t < tokens; ++t) {
+    std::copy_n(x + t * loops.channels, loops.channels, values + t * loops.padded);
+    std::fill_n(values + t * loops.padded + loops.channels, loops.padded - loops.channels, 0.0F);
+  }
+  for (int64_t b = 0; b < blocks; ++b) norms[b] = norm_of(values + b * h, h, loops.half_norms, scratch.squares.data());
+  hadamard_rows(values, blocks, h, scratch.transform.data());
+  for (int64_t b = 0; b < blocks; ++b) {
+    const float divisor = norms[b] == 0 ? std::numeric_limits<float>::quiet_NaN() : norms[b];
+    for (int64_t i = 0; i < h; ++i) values[b * h + i] /= divisor;
+  }
+  if (loops.dim == 2)
+    nearest<2>(loops, values, tokens * codes, scratch.codes.data());
+  else
+    nearest<4>(loops, values, tokens * codes, scratch.codes.data());
+  pack_rows(scratch.codes.data(), codes, tokens, codes, loops.code_bits, packed, packed_bytes(codes, loops.code_bits));
+}
+
+KVSWEEP_CPU_CLONES void higgs_decode_tokens(const HiggsLoops& loops, const uint8_t* packed, const float* norms,
+                                            int64_t tokens, float* out, HiggsScratch& scratch) {
+  const int64_t h = loops.group, blocks = tokens * loops.padded / h, codes = loops.padded / loops.dim;
+  float* values = scratch.values.data();
+  unpack_rows(packed, packed_bytes(codes, loops.code_bits), tokens, codes, loops.code_bits, scratch.codes.data(),
+              codes);
+  if (loops.dim == 2)
+    look_up<2>(loops.grid, scratch.codes.data(), tokens * codes, values);
+  else
+    look_up<4>(loops.grid, scratch.codes.data(), tokens * codes, values);
+  const float most = loops.saturate ? kLargestHalf : std::numeric_limits<float>::infinity();
+  for (int64_t b = 0; b < blocks; ++b) {
+    for (int64_t i = b * h; i < (b + 1) * h; ++i) {
+      float y = values[i] * norms[b];
+      y = y > most ? most : y;
+      y = y < -most ? -most : y;
+      values[i] = half_rounded(y);
+    }
+  }
+  hadamard_rows(values, blocks, h, scratch.transform.data());
+  const float scale = 1 / static_cast<float>(h);
+  for (int64_t t = 0; t < tokens; ++t)
+    for (int64_t c = 0; c < loops.channels; ++c)
+      out[t * loops.channels + c] = half_rounded(values[t * loops.padded + c] * scale);
+}
+
+}  // namespace kvsweep

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace kvsweep {
+
+// The loops of HiggsCodec over CPU memory; lattice.h states the arithmetic and the letters.
+struct HiggsLoops {
+  int64_t channels = 0, padded = 0;  // C and P
+  int64_t group = 0;                 // h
+  int64_t dim = 0, points = 0, code_bits = 0;
+  bool half_norms = false, saturate = true;
+  const float* grid = nullptr;     // [points, dim]
+  std::vector<float> score_table;  // [points, dim + 1]: 2 g_j, then |g_j|^2
+};
+
+// What a thread works in.
+struct HiggsScratch {
+  HiggsScratch(const HiggsLoops& loops, int64_t tokens);
+  std::vector<float> values, transform;
+  std::vector<double> squares;
+  std::vector<uint8_t> codes;
+};
+
+// x: [tokens, C]. Writes packed [tokens, packed_bytes(P / d, code_bits)] and norms [tokens, P / h], which are float32
+// here, rounded to their stored type.
+void higgs_encode_tokens(const HiggsLoops& loops, const float* x, int64_t tokens, uint8_t* packed, float* norms,
+                         HiggsScratch& scratch);
+// The way back: out [tokens, C].
+void higgs_decode_tokens(const HiggsLoops& loops, const uint8_t* packed, const float* norms, int64_t tokens, float* out,
+                         HiggsScratch& scratch);
+
+}  // namespace kvsweep
