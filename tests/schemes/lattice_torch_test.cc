@@ -306,6 +306,7 @@ TEST_CASE("grids are the original's", "[golden]") {
         CHECK(std::equal(grid.values, grid.values + expected.numel(), expected.const_data_ptr<float>()));
         ++checked;
       }
+      if (c.has_output("EDEN6_4096")) WARN("EDEN6-4096, whose codes do not fit the original's bytes, is left out");
     }
   CHECK(checked >= 4);
 }
