@@ -47,6 +47,19 @@ TEST_CASE("k-means finds the best of all partitions of a few points") {
   CHECK(found.inertia == Approx(inertia_of(points, found.labels, found.count)).epsilon(1e-9));
 }
 
+TEST_CASE("no point can move to another cluster and lower the inertia") {
+  const auto seed = static_cast<uint64_t>(GENERATE(range(1, 5)));
+  const at::Tensor points = normals({24, 2}, 20 + seed);
+  const int64_t clusters = GENERATE(2, 5, 9);
+  const Clustering found = kmeans(points, clusters, seed, 1);
+  for (size_t i = 0; i < found.labels.size(); ++i)
+    for (int64_t to = 0; to < found.count; ++to) {
+      std::vector<int64_t> moved = found.labels;
+      moved[i] = to;
+      CHECK(inertia_of(points, moved, found.count) >= found.inertia * (1 - 1e-9));
+    }
+}
+
 TEST_CASE("k-means separates groups that lie apart") {
   at::Tensor points = normals({200, 2}, 3) * 0.1;
   points += at::arange(200).remainder(5).unsqueeze(1) * 10;

@@ -328,14 +328,19 @@ struct Fixture {
     CHECK_THROWS_MATCHES(make_scheme("skvq", settings)->make_cache(context), ConfigError,
                          MessageMatches(ContainsSubstring(why)));
   }
-  // A layer whose channels have ranges of their own: channel c of layer l spans c % 7 + l + 1 on either side.
+  // A layer whose channels have ranges of their own, one of seven a channel: class_of() + layer + 1 on either side.
+  static int64_t class_of(int64_t channel, bool value) { return (value ? 3 * channel : channel) % 7; }
   CalibrationLayer layer(int64_t index) const {
-    const at::Tensor range = (at::arange(kChannels).remainder(7) + index + 1).view({kHeads, 1, kDim}).to(at::kFloat);
+    const auto ranges = [index](bool value) {
+      std::vector<double> all;
+      for (int64_t c = 0; c < kChannels; ++c) all.push_back(static_cast<double>(class_of(c, value) + index + 1));
+      return at::tensor(all, at::kFloat).view({kHeads, 1, kDim});
+    };
     CalibrationLayer layer;
     layer.index = index;
     for (uint64_t seed = 0; seed < 3; ++seed) {
-      layer.keys.push_back(normals({kHeads, 40, kDim}, seed + 30).tanh() * range);
-      layer.values.push_back(normals({kHeads, 40, kDim}, seed + 60).tanh() * range);
+      layer.keys.push_back(normals({kHeads, 40, kDim}, seed + 30).tanh() * ranges(false));
+      layer.values.push_back(normals({kHeads, 40, kDim}, seed + 60).tanh() * ranges(true));
     }
     return layer;
   }
@@ -496,6 +501,7 @@ TEST_CASE_METHOD(Fixture, "skvq reads each layer's keys and values in the cluste
     check("v", v, view.values);
   }
   CHECK_FALSE(tensors.at("layers.0.k_order").equal(tensors.at("layers.1.k_order")));
+  CHECK_FALSE(tensors.at("layers.0.k_order").equal(tensors.at("layers.0.v_order")));
   ByteLedger shared;
   scheme->account_shared(shared);
   CHECK(shared.live(ByteRole::kIndex) == index_bytes);
@@ -521,8 +527,8 @@ TEST_CASE_METHOD(Fixture, "calibration brings channels of one range together, wh
         const int64_t channel = order[at].item<int64_t>();
         CHECK(channel > before);  // stable: in their order inside a cluster
         before = channel;
-        least = std::min(least, channel % 7);
-        most = std::max(most, channel % 7);
+        least = std::min(least, class_of(channel, name.ends_with("v")));
+        most = std::max(most, class_of(channel, name.ends_with("v")));
         heads.insert(channel / kDim);
       }
       CHECK(most - least <= 1);
