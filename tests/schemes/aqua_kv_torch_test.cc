@@ -204,8 +204,8 @@ TEST_CASE("keys and values rebuilt for each read are those rebuilt once") {
   each["rebuild"] = "each_read";
   const auto scheme = make_scheme("aqua_kv", each);
   auto anew = scheme->make_cache(context);
-  const auto compare = [&] {
-    for (int64_t layer = 0; layer < kLayers; ++layer) {
+  const auto compare = [&] {  // last layer first: nothing of an earlier read may be taken for it
+    for (int64_t layer = kLayers - 1; layer >= 0; --layer) {
       const auto off = [](const at::Tensor& a, const at::Tensor& b) {
         return (a - b).abs().max().item<double>() / b.abs().max().item<double>();
       };
@@ -231,10 +231,6 @@ TEST_CASE("keys and values rebuilt for each read are those rebuilt once") {
     CHECK(keys_of(*branch, kLayers - 1).equal(keys_of(*anew, kLayers - 1)));
     if (first > 60) anew = branch->clone();
   }
-  // Layers may be read in any order.
-  const at::Tensor last = keys_of(*anew, kLayers - 1);
-  CHECK(keys_of(*anew, 1).equal(keys_of(*anew->clone(), 1)));
-  CHECK(keys_of(*anew, kLayers - 1).equal(last));
   ByteLedger with_rebuilt, without;
   once->account(with_rebuilt);
   anew->clone()->account(without);
