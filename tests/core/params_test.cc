@@ -67,6 +67,8 @@ TEST_CASE("a value may differ from layer to layer") {
   expected[28] = expected[29] = 2;
   CHECK(bits.values(30) == expected);
   CHECK(bits.distinct() == std::set<int64_t>{2, 4, 8});
+  for (const auto& [layer, value] : {std::pair{0, 8}, {1, 4}, {27, 4}, {28, 2}, {29, 2}, {1000, 4}})
+    CHECK(bits.at(layer) == value);
   CHECK(mean_of(bits, 30) == (8 + 27 * 4 + 2 * 2) / 30.0);
   CHECK(params.resolved()[0].second == "{default: 4, layers: {0: 8, 28-29: 2}}");
   CHECK_THROWS_MATCHES(
