@@ -1,7 +1,5 @@
 #include <ATen/ATen.h>
-#include <fmt/format.h>
 
-#include "harness/core/error.h"
 #include "harness/core/scheme.h"
 #include "schemes/codec/float8.h"
 #include "schemes/parts/static_scales.h"

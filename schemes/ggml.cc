@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <map>
 
 #include "harness/core/error.h"
 #include "harness/core/scheme.h"
