@@ -2,6 +2,7 @@
 // normal values. Contract: what the scheme fp8 stores, in bytes written out, where its scales come from, what it
 // refuses.
 #include <ATen/ATen.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <catch2/catch_approx.hpp>
@@ -12,7 +13,9 @@
 #include <cmath>
 
 #include "harness/core/error.h"
+#include "harness/files/artifact.h"
 #include "schemes/codec/float8.h"
+#include "tests/support/golden.h"
 #include "tests/support/torch/scheme_golden.h"
 #include "tests/support/torch/scheme_probe.h"
 
@@ -234,10 +237,22 @@ TEST_CASE_METHOD(Fixture, "fp8 scales of heads that saw zeros alone are one") {
   const auto calibrator = entry().calibrate(params);
   CalibrationLayer layer;
   layer.rope = &rope;
-  layer.keys = {at::zeros({kHeads, 4, kDim})};
-  layer.values = {at::zeros({kHeads, 4, kDim})};
-  const auto tensors = calibrator->layer(layer);
-  CHECK(tensors.at("k_amax").equal(at::zeros({kHeads})));
+  layer.keys = layer.values = {at::zeros({kHeads, 4, kDim})};
+  TensorMap tensors;
+  for (int64_t index = 0; index < kLayers; ++index)
+    for (const auto& [name, tensor] : calibrator->layer(layer))
+      tensors.emplace(fmt::format("layers.{}.{}", index, name), tensor);
+  ArtifactHeader header;
+  header.scheme = "fp8";
+  header.layers = kLayers;
+  header.kv_heads = kHeads;
+  header.head_dim = kDim;
+  const TemporaryDirectory directory;
+  const std::string path = (directory.path() / "zeros.safetensors").string();
+  write_artifact(path, header, tensors);
+  const auto cache = filled(*make_scheme("fp8", {{"per", GENERATE("head", "tensor")}, {"artifact", path}}));
+  const at::Tensor v = trace.v[0];
+  CHECK(decode_runs(cache->read(0).values).equal(from_float8(to_float8(v, Float8Format::kE4M3), Float8Format::kE4M3)));
   layer.rope = nullptr;
   CHECK_THROWS_WITH(calibrator->layer(layer), ContainsSubstring("after RoPE"));
 }
