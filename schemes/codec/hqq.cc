@@ -7,8 +7,10 @@
 #include <cmath>
 
 #include "schemes/codec/bitpack.h"
+#include "schemes/codec/cuda_launch.h"
 #include "schemes/codec/hqq_cpu.h"
 #include "schemes/codec/narrow_tensor.h"
+#include "schemes/kernels/hqq.h"
 
 namespace kvsweep {
 namespace {
@@ -188,7 +190,69 @@ std::vector<at::Tensor> HqqCodec::stored(const ValueGroups& groups, const at::Te
   return {slot == 0 ? pack_words(flat) : pack_stream(flat, slot), narrow(constant(1, scale) / scale), narrow(zero)};
 }
 
+#ifdef KVSWEEP_CUDA
+bool HqqCodec::has_kernel(const at::Tensor& x, const ValueGroups& groups) const {
+  return x.is_cuda() && groups.values() > 0 && groups.rest_groups == 0 && groups.full <= kMostHqqGroup;
+}
+
+HqqShape HqqCodec::shape_of(const ValueGroups& groups) const {
+  HqqShape shape;
+  shape.groups = groups.full_groups;
+  shape.count = groups.full;
+  shape.strided = groups.cut == GroupCut::kStrided;
+  shape.top = top();
+  shape.slot = slot_of(options_.bits);
+  shape.type = float_type(options_.dtype);
+  return shape;
+}
+
+std::vector<at::Tensor> HqqCodec::encode_with_kernel(const at::Tensor& x, const ValueGroups& groups) const {
+  const auto in = [&x](at::ScalarType type) { return x.options().dtype(type); };
+  HqqEncode job;
+  job.shape = shape_of(groups);
+  const int64_t slot = job.shape.slot, words = (groups.values() + kWordCodes - 1) / kWordCodes;
+  const std::vector<at::Tensor> parts = {
+      slot == 0 ? at::empty({words}, in(at::kInt)) : at::empty({packed_bytes(groups.values(), slot)}, in(at::kByte)),
+      at::empty({groups.count()}, in(options_.dtype)), at::empty({groups.count()}, in(options_.dtype))};
+  const at::Tensor search = at::empty({2, groups.count()}, in(at::kFloat));
+  const int64_t blocks = hqq_blocks(job.shape);
+  const at::Tensor sums = at::empty({blocks + 2}, in(at::kDouble));
+  static_assert(sizeof(HqqState) <= 2 * sizeof(double), "the state stands behind the sums");
+  at::Tensor held;
+  const DeviceRows rows = rows_of(x.contiguous(), held);
+  job.x = rows.data;
+  job.x_type = rows.type;
+  job.iterations = kIterations;
+  job.s = search.mutable_data_ptr<float>();
+  job.z = job.s + groups.count();
+  job.sums = sums.mutable_data_ptr<double>();
+  job.state = reinterpret_cast<HqqState*>(job.sums + blocks);
+  job.codes = parts[0].mutable_data_ptr();
+  job.scale = parts[1].mutable_data_ptr();
+  job.zero = parts[2].mutable_data_ptr();
+  launch_on(x, [&job](void* stream) { hqq_encode_cuda(job, stream); });
+  return parts;
+}
+
+at::Tensor HqqCodec::decode_with_kernel(const std::vector<at::Tensor>& parts, const ValueGroups& groups) const {
+  const at::Tensor codes = parts[0].contiguous(), scale = parts[1].contiguous(), zero = parts[2].contiguous();
+  const at::Tensor out = at::empty({heads_, groups.rows / heads_, head_dim_}, codes.options().dtype(at::kFloat));
+  HqqDecode job;
+  job.shape = shape_of(groups);
+  job.codes = codes.const_data_ptr();
+  job.scale = scale.const_data_ptr();
+  job.zero = zero.const_data_ptr();
+  job.out = out.mutable_data_ptr<float>();
+  launch_on(out, [&job](void* stream) { hqq_decode_cuda(job, stream); });
+  return out;
+}
+#endif
+
 std::vector<at::Tensor> HqqCodec::encode(const at::Tensor& x) const {
+#ifdef KVSWEEP_CUDA
+  check_values("hqq", x, heads_, head_dim_);
+  if (has_kernel(x, groups_of(x.size(1)))) return encode_with_kernel(x, groups_of(x.size(1)));
+#endif
   if (!x.is_cpu()) return encode_with_ops(x);
   const ValueGroups groups = groups_of(x.size(1));
   const double limit = largest_value(options_.dtype);
@@ -238,6 +302,10 @@ std::vector<at::Tensor> HqqCodec::encode(const at::Tensor& x) const {
 }
 
 at::Tensor HqqCodec::decode(const std::vector<at::Tensor>& parts) const {
+#ifdef KVSWEEP_CUDA
+  if (has_kernel(parts.at(0), groups_of(tokens_of(parts))))
+    return decode_with_kernel(parts, groups_of(tokens_of(parts)));
+#endif
   if (!parts.at(0).is_cpu()) return decode_with_ops(parts);
   const at::Tensor codes = this->codes(parts);
   const ValueGroups groups = groups_of(codes.size(1));

@@ -5,6 +5,8 @@
 
 namespace kvsweep {
 
+struct HqqShape;
+
 struct HqqOptions {
   double bits = 4;                        // 1, 1.58, 2, 3, 4, 5, 6 or 8
   GroupCut cut = GroupCut::kConsecutive;  // axis 1: kConsecutive, axis 0: kStrided
@@ -27,15 +29,16 @@ struct HqqOptions {
 // of the common stop a group's result depends on all others.
 //
 // The loops of this codec take powers and add in the order of ATen on one CPU thread, and end in the original's bits.
-// Tensor operations add a group's values in that order, too; only powers and the mean of the whole may differ in their
-// last bit, so that a value on the edge between two codes may fall to the other side.
+// Tensor operations and the CUDA kernel add a group's values in that order, too; only powers and the mean of the whole
+// may differ in their last bit, so that a value on the edge between two codes may fall to the other side.
 //
 // Code differs: the original optimizes in fp16 on CUDA; here in float32 on every device. It raises where groups do not
 // divide evenly (the last ones are shorter here), where the number of groups is no multiple of the values in a slot
 // (the stream is padded here), and at 3 bits on axis 1.
 //
 // Edges. Values out of range are clamped and intermediates stay finite (narrow_tensor.h), stored metadata saturates at
-// fp16's 65504: decoded values are always finite. NaN and infinity are refused with c10::Error.
+// fp16's 65504: decoded values are always finite. NaN and infinity are refused with c10::Error; the CUDA
+// kernel does not wait to say so, and zeros of such groups are NaN (caches refuse them before: parts/finite.h).
 //
 // Parts, for x [H, T, D]:
 //   codes        one stream, head by head, token by token, in the original's slots: 8 bits for 5, 6 and 8, else 4, 2
@@ -64,6 +67,12 @@ class HqqCodec final : public Codec {
   at::Tensor codes(const std::vector<at::Tensor>& parts) const;
 
  private:
+  // Of a program with kernels: for groups of one length.
+  bool has_kernel(const at::Tensor& x, const ValueGroups& groups) const;
+  HqqShape shape_of(const ValueGroups& groups) const;
+  std::vector<at::Tensor> encode_with_kernel(const at::Tensor& x, const ValueGroups& groups) const;
+  at::Tensor decode_with_kernel(const std::vector<at::Tensor>& parts, const ValueGroups& groups) const;
+
   ValueGroups groups_of(int64_t tokens) const;
   int64_t tokens_of(const std::vector<at::Tensor>& parts) const;
   float top() const;

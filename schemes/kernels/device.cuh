@@ -33,6 +33,16 @@ __device__ __forceinline__ void store_float(void* data, int64_t at, FloatType ty
     static_cast<float*>(data)[at] = x;
 }
 
+// codec/narrow_tensor.h: a result of arithmetic in the type (fp16's may leave its range), and what it takes in.
+__device__ __forceinline__ float narrow_result(float x, FloatType type) {
+  return type == FloatType::kHalf ? nearest_half_unbounded(x) : nearest(x, type);
+}
+
+__device__ __forceinline__ float narrow_input(float x, FloatType type) {
+  const float limit = type == FloatType::kHalf ? kLargestHalf : 0x1p125F;
+  return narrow_result(x < -limit ? -limit : x > limit ? limit : x, type);
+}
+
 __device__ __forceinline__ bool aligned(const void* data, uintptr_t bytes) {
   return reinterpret_cast<uintptr_t>(data) % bytes == 0;
 }

@@ -9,16 +9,6 @@ namespace {
 
 constexpr int kColumns = 32, kRows = kThreads / kColumns;
 
-// A result of arithmetic in the type; fp16's may leave its range.
-__device__ float rounded(float x, FloatType type) {
-  return type == FloatType::kHalf ? nearest_half_unbounded(x) : nearest(x, type);
-}
-
-__device__ float taken(float x, FloatType type) {
-  const float limit = type == FloatType::kHalf ? kLargestHalf : 0x1p125F;
-  return rounded(x < -limit ? -limit : x > limit ? limit : x, type);
-}
-
 struct Range {
   float low = std::numeric_limits<float>::infinity(), high = -std::numeric_limits<float>::infinity(), poison = 0;
 
@@ -31,9 +21,9 @@ struct Range {
 
 __device__ void store_group(const QuantoEncode& job, int64_t at, const Range& range) {
   const FloatType type = job.shape.type;
-  const float low = taken(range.low, type), high = taken(range.high, type);
+  const float low = narrow_input(range.low, type), high = narrow_input(range.high, type);
   const float top = static_cast<float>((1 << job.shape.bits) - 1);
-  const float scale = rounded(rounded(high - low, type) / top, type);
+  const float scale = narrow_result(narrow_result(high - low, type) / top, type);
   store_float(job.scale, at, type, range.poison == 0 ? scale : std::numeric_limits<float>::quiet_NaN());
   store_float(job.shift, at, type, -low);
 }
@@ -119,7 +109,7 @@ __global__ void __launch_bounds__(kThreads) encode(QuantoEncode job, int octets,
   load_octet(job.x, first, job.x_type, count, x);
   uint64_t word = 0;
   with_groups(job.shape, job.scale, job.shift, first, count, [&](int i, float scale, float shift) {
-    float y = rounded(rounded(taken(x[i], type) + shift, type) / scale, type);
+    float y = narrow_result(narrow_result(narrow_input(x[i], type) + shift, type) / scale, type);
     y = y > 0 ? y : 0;  // also 0 / 0
     y = y < top ? y : top;
     word |= static_cast<uint64_t>(__float2int_rn(y)) << (i * bits);
@@ -137,7 +127,7 @@ __global__ void __launch_bounds__(kThreads) decode(QuantoDecode job, int octets,
   float out[kOctet];
   with_groups(job.shape, job.scale, job.shift, first, count, [&](int i, float scale, float shift) {
     const auto code = static_cast<float>(word >> (i * bits) & ((1U << bits) - 1));
-    out[i] = rounded(rounded(code * scale, job.shape.type) - shift, job.shape.type);
+    out[i] = narrow_result(narrow_result(code * scale, job.shape.type) - shift, job.shape.type);
   });
   store_octet(job.out + first, count, out);
 }
