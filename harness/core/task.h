@@ -14,25 +14,46 @@
 
 namespace kvsweep {
 
+// How generated tokens are chosen. Every scheme draws with the same random numbers.
+struct Sampling {
+  double temperature = 0;  // 0: greedy
+  double top_p = 1;        // smallest set of tokens that together have this probability
+  uint64_t seed = 0;       // of this sample
+};
+
 // One item of a task, in tokens. The context is what a view compresses; the query is read through the compressed cache
 // and is never empty, so that every scored token has read what is being measured.
 struct Sample {
   std::string id;                // unique and stable within a task's resolved parameters, e.g. "d030-s004"
   std::vector<int32_t> context;  // may be empty
   std::vector<int32_t> query;    // at least one token
-  // Generation: greedy continuation after the query, at most this many tokens. 0: the query itself is scored, each
-  // query token after the first given everything before it.
+  // Leading tokens of `context` that samples of this task share (instructions, few-shot examples): the engine prefills
+  // them once. Results do not depend on whether another sample came before.
+  int64_t shared_context = 0;
+  // What is asked, one of three:
+  // * choices not empty: the log-likelihood of each, a continuation of the query of at least one token;
+  // * max_new_tokens > 0: a continuation after the query of at most this many tokens;
+  // * else the query itself is scored, each query token after the first given everything before it.
+  std::vector<std::vector<int32_t>> choices;
   int64_t max_new_tokens = 0;
+  Sampling sampling;
   std::vector<std::string> stop;            // generation ends where one of these appears; the text is cut there
   std::vector<std::string> answers;         // references, as score() wants them
   std::map<std::string, std::string> tags;  // recorded with the sample: depth, needle kind, window number
 };
 
+// A continuation under a scheme.
+struct ChoiceScore {
+  double log_likelihood = 0;  // natural log, summed over its tokens
+  bool greedy = false;        // each of its tokens is the most likely one
+};
+
 // What a scheme made of a sample.
 struct Output {
-  std::vector<int32_t> tokens;  // generated ids
-  std::string text;             // decoded, cut at the first stop string
-  std::vector<float> nll;       // scored query tokens 1..n-1, natural log
+  std::vector<int32_t> tokens;       // generated ids
+  std::string text;                  // decoded, cut at the first stop string
+  std::vector<float> nll;            // scored query tokens 1..n-1, natural log
+  std::vector<ChoiceScore> choices;  // one for each of the sample's
 };
 
 // How the values of a metric become one number in tables.

@@ -88,6 +88,8 @@ std::vector<RowResult> Engine::evaluate(const Sample& sample, const View& view,
 
 std::vector<Engine::Lane> Engine::make_lanes(const Sample& sample, const std::vector<const Scheme*>& schemes) const {
   TORCH_CHECK(!sample.query.empty(), "sample ", sample.id, " has no query: nothing would read the cache");
+  TORCH_CHECK(sample.choices.empty() && sample.sampling.temperature == 0, "sample ", sample.id,
+              " asks for what this engine does not do: choices or sampling");
   const int64_t expected =
       static_cast<int64_t>(sample.context.size() + sample.query.size()) + sample.max_new_tokens + kTimedSteps;
   std::vector<Lane> lanes(1);
