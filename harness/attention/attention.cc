@@ -156,4 +156,8 @@ AttentionResult attend_reference(const KvView& view, const at::Tensor& q, int64_
   return {output, count_compressed_reads(view, position, queries)};
 }
 
+AttentionResult attend(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope) {
+  return attend_reference(view, q, position, rope);
+}
+
 }  // namespace kvsweep

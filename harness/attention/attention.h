@@ -8,9 +8,15 @@
 
 namespace kvsweep {
 
+enum class AttentionPath {
+  kReference,  // some run was decoded to a tensor first
+  kFused,      // kernels read every run where it lies
+};
+
 struct AttentionResult {
   at::Tensor output;             // [T, Hq, D], dtype of q
   int64_t compressed_reads = 0;  // (query, token) pairs where the token's key or value was read from a lossy codec
+  AttentionPath path = AttentionPath::kReference;
 };
 
 // Causal attention of T queries over a view: query i sits at absolute position `position + i` and sees every token of
@@ -18,5 +24,8 @@ struct AttentionResult {
 // fused kernels are compared with.
 //   q [Hq, T, D] after RoPE; Hq a multiple of the view's H. Scores are scaled by 1/sqrt(D).
 AttentionResult attend_reference(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope);
+
+// The same by the fastest path that there is for the view, its tensors and this CPU.
+AttentionResult attend(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope);
 
 }  // namespace kvsweep
