@@ -10,6 +10,7 @@
 #include "harness/cli/bench_command.h"
 #include "harness/cli/calibrate_command.h"
 #include "harness/cli/list_command.h"
+#include "harness/cli/merge_command.h"
 #include "harness/cli/model_command.h"
 #include "harness/cli/report_command.h"
 #include "harness/core/error.h"
@@ -28,7 +29,7 @@ std::string command_line(int argc, char** argv) {
 
 void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
   CLI::App* run = app.add_subcommand("run", "Run a sweep, or go on with one that was stopped");
-  static std::string sweep, out, data, only;
+  static std::string sweep, out, data, only, shard;
   static int64_t limit = 0;
   run->add_option("sweep", sweep, "The sweep's YAML file")->required();
   run->add_option("--out", out, "Results directory (default: results/<sweep name>)");
@@ -36,13 +37,19 @@ void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
       run->add_option("--limit", limit, "At most this many samples a point")->check(CLI::Range(1, 1000000000));
   run->add_option("--only", only, "Run only points whose label matches this glob, e.g. '*| uniform k_bits=2*'");
   run->add_option("--data", data, "Where data sets lie, before $KVSWEEP_DATA, ../shared/data and the user's cache");
+  run->add_option("--shard", shard,
+                  "i/n: only the i-th of n shares of the prompts, beside other processes in one directory; "
+                  "`kvsweep merge` makes the records");
   run->add_flag("--dry-run", options.dry_run, "Print the plan and stop");
   run->callback([&, limited] {
     if (!out.empty()) options.out = out;
     if (!data.empty()) options.data = data;
     if (!only.empty()) options.only = only;
     if (limited->count() > 0) options.limit = limit;
-    action = [&] { return run_sweep(sweep, options); };
+    action = [&] {
+      if (!shard.empty()) options.shard = Shard::parse(shard);
+      return run_sweep(sweep, options);
+    };
   });
 }
 
@@ -59,6 +66,7 @@ int run_cli(int argc, char** argv) {
   std::function<int()> action;
   add_run(app, options, action);
   add_calibrate(app, action);
+  add_merge(app, action);
   add_report(app, action);
   add_bench(app, action);
   add_list(app, action);

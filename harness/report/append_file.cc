@@ -41,7 +41,16 @@ std::string read_pid(int fd) {
   const ssize_t bytes = ::pread(fd, text, sizeof text - 1, 0);
   std::string pid(text, bytes > 0 ? static_cast<size_t>(bytes) : 0);
   while (!pid.empty() && pid.back() == '\n') pid.pop_back();
-  return pid.empty() ? "unknown" : pid;
+  return pid;
+}
+
+int lock_or_errno(int fd, FileLock::Kind kind) {
+  const int how = kind == FileLock::Kind::kShared ? LOCK_SH | LOCK_NB
+                  : kind == FileLock::Kind::kWait ? LOCK_EX
+                                                  : LOCK_EX | LOCK_NB;
+  while (::flock(fd, how) != 0)
+    if (errno != EINTR) return errno;
+  return 0;
 }
 
 }  // namespace
@@ -107,18 +116,17 @@ void replace_file(const std::filesystem::path& path, const std::string& text) {
   if (::rename(fresh.c_str(), path.c_str()) != 0) fail(path, "cannot be replaced");
 }
 
-DirectoryLock::DirectoryLock(const std::filesystem::path& directory) {
-  const std::filesystem::path path = directory / "lock";
+FileLock::FileLock(const std::filesystem::path& path, Kind kind, const std::string& what) : kind_(kind) {
   fd_ = open_or_fail(path, O_RDWR);
-  if (::flock(fd_, LOCK_EX | LOCK_NB) != 0) {
-    const int cause = errno;
+  if (const int cause = lock_or_errno(fd_, kind); cause != 0) {
     const std::string pid = read_pid(fd_);
     ::close(fd_);
     errno = cause;
     if (cause != EWOULDBLOCK) fail(path, "cannot be locked");
-    throw ConfigError(
-        fmt::format("{}: is in use by process {}; wait for it or choose another directory", directory.string(), pid));
+    throw ConfigError(fmt::format("{}: is in use by {}; wait for it or choose another directory", what,
+                                  pid.empty() ? "other processes" : "process " + pid));
   }
+  if (kind == Kind::kShared) return;
   const std::string pid = fmt::format("{}\n", ::getpid());
   if (::ftruncate(fd_, 0) == 0 && write_all(fd_, pid)) return;
   const int cause = errno;
@@ -127,9 +135,9 @@ DirectoryLock::DirectoryLock(const std::filesystem::path& directory) {
   fail(path, "cannot be written");
 }
 
-DirectoryLock::~DirectoryLock() {
+FileLock::~FileLock() {
   // The file stays: whoever removed it could remove it from under a process that has just locked it. Its text goes.
-  static_cast<void>(::ftruncate(fd_, 0) == 0);
+  if (kind_ != Kind::kShared) static_cast<void>(::ftruncate(fd_, 0) == 0);
   ::close(fd_);
 }
 

@@ -41,17 +41,23 @@ class AppendFile {
 // Replaces `path` by `text` in one step: a reader, or a process killed in between, sees the old or the new file whole.
 void replace_file(const std::filesystem::path& path, const std::string& text);
 
-// An exclusive lock on a directory, held by this object through a file `lock` in it that names the process. The lock
-// goes with the process, however it ends.
-class DirectoryLock {
+// A lock on a file, held by this object, that goes with the process, however it ends. The file stays.
+class FileLock {
  public:
-  // Throws ConfigError naming directory and process when it is held, DataError when the file cannot be written.
-  explicit DirectoryLock(const std::filesystem::path& directory);
-  ~DirectoryLock();
-  DirectoryLock(const DirectoryLock&) = delete;
-  DirectoryLock& operator=(const DirectoryLock&) = delete;
+  enum class Kind {
+    kAlone,   // nobody else may hold it; the file's text is the number of this process meanwhile
+    kShared,  // others may hold it shared too
+    kWait     // as kAlone, but waits for it
+  };
+  // what: that is locked, for the message. Throws ConfigError naming it and the process when it is held, DataError when
+  // the file cannot be written.
+  FileLock(const std::filesystem::path& path, Kind kind, const std::string& what);
+  ~FileLock();
+  FileLock(const FileLock&) = delete;
+  FileLock& operator=(const FileLock&) = delete;
 
  private:
+  Kind kind_;
   int fd_ = -1;
 };
 

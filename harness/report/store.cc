@@ -3,64 +3,37 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
-#include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <utility>
 
 #include "harness/core/error.h"
 #include "harness/core/log.h"
 #include "harness/report/append_file.h"
+#include "harness/report/manifest.h"
 
 namespace kvsweep {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr const char* kManifest = "manifest.json";
 constexpr const char* kRecords = "records.jsonl";
 constexpr const char* kSamples = "samples.jsonl";
+constexpr const char* kLock = "lock";
+constexpr const char* kManifestLock = "manifest.lock";
 
 using Texts = std::map<std::string, std::string>;
-
-struct Manifest {
-  Texts points;  // id -> label
-  Texts facts;
-};
-
-Manifest read_manifest(const fs::path& path) {
-  std::error_code ignored;
-  if (!fs::exists(path, ignored)) return {};
-  std::ifstream in(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(in), {}};
-  try {
-    const auto json = nlohmann::json::parse(text);
-    if (json.at("schema") != 1)
-      throw DataError(
-          fmt::format("{}: schema is {}, this program reads schema 1", path.string(), json["schema"].dump()));
-    return {json.at("points").get<Texts>(), json.at("facts").get<Texts>()};
-  } catch (const nlohmann::json::exception& error) {
-    throw DataError(fmt::format("{}: not a manifest: {}", path.string(), error.what()));
-  }
-}
-
-void write_manifest(const fs::path& path, const Manifest& manifest) {
-  nlohmann::ordered_json json;
-  json["schema"] = 1;
-  json["facts"] = manifest.facts;
-  json["points"] = manifest.points;
-  replace_file(path, json.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
-}
 
 // Leaves alone what is not ours: a results directory has a manifest, or nothing but what a start that was cut short
 // leaves behind.
 void check_is_results(const fs::path& directory) {
-  if (fs::exists(directory / kManifest)) return;
-  static const std::set<std::string> kStarted = {"lock", "manifest.json.tmp"};
-  for (const auto& entry : fs::directory_iterator(directory))
-    if (!kStarted.contains(entry.path().filename().string()))
-      throw ConfigError(fmt::format("{}: is not a results directory: it has {}, but no {}; choose a new directory",
-                                    directory.string(), entry.path().filename().string(), kManifest));
+  static const std::set<std::string> kStarted = {kLock, kManifestLock, kManifestFile, "manifest.json.tmp"};
+  for (const auto& entry : fs::directory_iterator(directory)) {
+    const std::string name = entry.path().filename().string();
+    if (kStarted.contains(name) || name.starts_with("lock-")) continue;
+    if (fs::exists(directory / kManifestFile)) return;  // asked last: another shard may just have written it
+    throw ConfigError(fmt::format("{}: is not a results directory: it has {}, but no {}; choose a new directory",
+                                  directory.string(), name, kManifestFile));
+  }
 }
 
 void make_directory(const fs::path& directory) {
@@ -89,27 +62,77 @@ void check_same_sweep(const fs::path& directory, const Texts& known, const Texts
                   directory.string(), strangers.size(), known.size(), strangers.front()));
 }
 
-int64_t whole_bytes(const fs::path& path, const LineScan& scan) {
-  if (scan.torn_bytes > 0) log(fmt::format("{}: cut off a torn last line of {} bytes", path.string(), scan.torn_bytes));
-  return scan.whole_bytes;
+// A run with shards and one without do not see each other's samples.
+void check_kind(const fs::path& directory, const std::optional<Shard>& shard) {
+  if (shard) {
+    if (fs::exists(directory / kSamples))
+      throw ConfigError(
+          fmt::format("{}: holds a run without shards ({}): go on without --shard, or choose another "
+                      "directory",
+                      directory.string(), kSamples));
+  } else if (const auto shards = shards_in(directory, "samples"); !shards.empty()) {
+    throw ConfigError(
+        fmt::format("{}: holds shards of a run ({}): go on with --shard, `kvsweep merge` it, or choose another "
+                    "directory",
+                    directory.string(), shards.front().file("samples")));
+  }
 }
 
 }  // namespace
 
 struct Store::State {
-  State(const fs::path& where, const Texts& ids) : directory(prepared(where)), lock(directory) {
-    manifest = read_manifest(directory / kManifest);
+  State(const fs::path& where, const Texts& ids, const std::optional<Shard>& of_shard)
+      : directory(prepared(where)), shard(of_shard) {
+    lock.emplace(directory / kLock, shard ? FileLock::Kind::kShared : FileLock::Kind::kAlone, directory.string());
+    if (shard)
+      shard_lock.emplace(directory / shard->lock_file(), FileLock::Kind::kAlone,
+                         fmt::format("{}: shard {}", directory.string(), shard->text()));
+    const auto manifest_lock = lock_manifest();
+    manifest = read_manifest(directory);
     check_same_sweep(directory, manifest.points, ids);
-    const LineScan record_lines = scan_lines(
-        directory / kRecords, [&](const auto& line, const auto& place) { keep(record_from_json(line, place)); });
+    check_kind(directory, shard);
+    const LineScan record_lines = scan_lines(directory / record_file(), [&](const auto& line, const auto& place) {
+      Record record = record_from_json(line, place);
+      if (!shard) keep(std::move(record));
+    });
     const LineScan sample_lines = scan_lines(
-        directory / kSamples, [&](const auto& line, const auto& place) { keep(sample_from_json(line, place)); });
+        directory / sample_file(), [&](const auto& line, const auto& place) { keep(sample_from_json(line, place)); });
+    const LineScan group_lines =
+        shard ? scan_lines(directory / shard->file("groups"), shard_group_from_json) : LineScan{};
+    if (shard) scan_others();
     if (manifest.points != ids) {
       manifest.points = ids;
-      write_manifest(directory / kManifest, manifest);
+      write_manifest(directory, manifest);
     }
-    records.emplace(directory / kRecords, whole_bytes(directory / kRecords, record_lines));
-    samples.emplace(directory / kSamples, whole_bytes(directory / kSamples, sample_lines));
+    open(records, record_file(), record_lines);
+    open(samples, sample_file(), sample_lines);
+    if (shard) open(groups, shard->file("groups"), group_lines);
+  }
+
+  std::string record_file() const { return shard ? shard->file("records") : kRecords; }
+  std::string sample_file() const { return shard ? shard->file("samples") : kSamples; }
+
+  // While it is held no other shard changes the manifest; without shards `lock` sees to that.
+  std::optional<FileLock> lock_manifest() const {
+    if (!shard) return std::nullopt;
+    return std::make_optional<FileLock>(directory / kManifestLock, FileLock::Kind::kWait, directory.string());
+  }
+
+  void open(std::optional<AppendFile>& file, const std::string& name, const LineScan& lines) const {
+    const fs::path path = directory / name;
+    if (lines.torn_bytes > 0)
+      log(fmt::format("{}: cut off a torn last line of {} bytes", path.string(), lines.torn_bytes));
+    file.emplace(path, lines.whole_bytes);
+  }
+
+  // What other shards have measured and what an earlier merge found finished: not ours to mend, a last line may be torn
+  // because it is just being written.
+  void scan_others() {
+    for (const Shard& other : shards_in(directory, "samples"))
+      if (other != *shard)
+        scan_lines(directory / other.file("samples"),
+                   [&](const auto& line, const auto& place) { keep(sample_from_json(line, place)); });
+    scan_lines(directory / kRecords, [&](const auto& line, const auto& place) { keep(record_from_json(line, place)); });
   }
 
   void keep(Record record) {
@@ -124,18 +147,22 @@ struct Store::State {
   }
 
   fs::path directory;
-  DirectoryLock lock;
+  std::optional<Shard> shard;
+  std::optional<FileLock> lock, shard_lock;
   Manifest manifest;
   std::map<std::string, Record> finished;
   std::map<std::pair<std::string, std::string>, SampleRecord> by_sample;
-  std::optional<AppendFile> records, samples;
+  std::optional<AppendFile> records, samples, groups;
 };
 
-Store::Store(const fs::path& directory, const Texts& ids) : state_(std::make_unique<State>(directory, ids)) {}
+Store::Store(const fs::path& directory, const Texts& ids, const std::optional<Shard>& shard)
+    : state_(std::make_unique<State>(directory, ids, shard)) {}
 
 Store::~Store() = default;
 
 void Store::require_facts(const Texts& facts) {
+  const auto manifest_lock = state_->lock_manifest();
+  if (state_->shard) state_->manifest = read_manifest(state_->directory);
   Texts merged = facts;
   merged.insert(state_->manifest.facts.begin(), state_->manifest.facts.end());
   for (const auto& [name, value] : state_->manifest.facts)
@@ -144,7 +171,7 @@ void Store::require_facts(const Texts& facts) {
                                     state_->directory.string(), name, value, merged.at(name)));
   if (merged == state_->manifest.facts) return;
   const Manifest next{state_->manifest.points, merged};
-  write_manifest(state_->directory / kManifest, next);
+  write_manifest(state_->directory, next);
   state_->manifest = next;
 }
 
@@ -168,7 +195,12 @@ void Store::append(const Record& record) {
   state_->samples->sync();
   state_->records->append(to_json_line(record) + '\n');
   state_->records->sync();
-  state_->keep(record);
+  if (!state_->shard) state_->keep(record);
+}
+
+void Store::append(const ShardGroup& group) {
+  state_->groups->append(to_json_line(group) + '\n');
+  state_->groups->sync();
 }
 
 std::vector<Record> read_records(const fs::path& directory) {
@@ -177,8 +209,10 @@ std::vector<Record> read_records(const fs::path& directory) {
   const fs::path path = directory / kRecords;
   std::error_code ignored;
   if (!fs::exists(path, ignored))
-    throw DataError(
-        fmt::format("{}: has no {}: not a results directory, or nothing has run yet", directory.string(), kRecords));
+    throw DataError(fmt::format("{}: has no {}: {}", directory.string(), kRecords,
+                                shards_in(directory, "samples").empty()
+                                    ? "not a results directory, or nothing has run yet"
+                                    : "its shards are not merged; `kvsweep merge` does it"));
   scan_lines(path, [&](const std::string& line, const std::string& place) {
     Record record = record_from_json(line, place);
     const auto [at, fresh] = index.try_emplace(record.id, records.size());

@@ -40,6 +40,7 @@ std::string hash_of_prompt(const Sample& sample) {
 // One group of a sweep while it runs.
 struct GroupRun {
   const SweepGroup* group = nullptr;
+  int64_t order = 0;  // within the sweep
   std::vector<const SweepPoint*> pending;
   std::vector<Sample> samples;
   Point reference;
@@ -70,7 +71,10 @@ class SweepRun {
   std::vector<Sample> make_samples(const SweepGroup& group, const LoadedModel& model);
   void print_plan(const std::string& model, const LoadedModel& loaded, const std::vector<GroupRun>& runs) const;
   void run_group(GroupRun& run, const LoadedModel& model, Progress& progress);
+  bool own(const GroupRun& run, const Sample& sample) const;
+  int64_t own_samples(const GroupRun& run) const;
   bool sample_done(const GroupRun& run, const Sample& sample) const;
+  ShardGroup shard_group(const GroupRun& run) const;
   void evaluate_sample(GroupRun& run, const LoadedModel& model, int64_t index);
   std::vector<RowResult> evaluate_or_fail(GroupRun& run, const LoadedModel& model, const Sample& sample, bool timed);
   std::optional<std::string> error_of(const Engine& engine, const Sample& sample, const View& view,
@@ -154,7 +158,7 @@ bool SweepRun::selected(const SweepPoint& point) const {
 int SweepRun::run() {
   check_before_start();
   const fs::path out = options_.out.value_or(fs::path("results") / sweep_.name);
-  if (!options_.dry_run) store_ = std::make_unique<Store>(out, sweep_.ids());
+  if (!options_.dry_run) store_ = std::make_unique<Store>(out, sweep_.ids(), options_.shard);
   std::vector<std::string> models;
   int64_t points = 0, pending = 0;
   for (const SweepGroup& group : sweep_.groups) {
@@ -167,8 +171,12 @@ int SweepRun::run() {
   log(fmt::format("{}: {} points in {} groups, {} to run", sweep_.name, points, sweep_.groups.size(), pending));
   for (const std::string& model : models) run_model(model);
   if (options_.dry_run) return kExitOk;
-  log(fmt::format("{}: {} records written, {} failed; `kvsweep report {}` prints the tables", out.string(), written_,
-                  failed_, out.string()));
+  if (options_.shard)
+    log(fmt::format("{}: shard {} is done, {} points failed; `kvsweep merge {}` makes the records of all shards",
+                    out.string(), options_.shard->text(), failed_, out.string()));
+  else
+    log(fmt::format("{}: {} records written, {} failed; `kvsweep report {}` prints the tables", out.string(), written_,
+                    failed_, out.string()));
   return failed_ > 0 ? kExitFailedPoints : kExitOk;
 }
 
@@ -183,12 +191,15 @@ void SweepRun::run_model(const std::string& model) {
     if (group.model != model) continue;
     GroupRun run;
     run.group = &group;
+    run.order = &group - sweep_.groups.data();
     run.layers = loaded.llama->config().layers;
     run.pending = pending_points(group);
     if (run.pending.empty()) continue;
     std::vector<const Scheme*> schemes;
     for (const SweepPoint* point : run.pending) schemes.push_back(point->scheme.get());
-    run.plan = plan_group(group, schemes, *reference_.scheme, *loaded.llama, speed, sample_count(group));
+    const int64_t shards = options_.shard ? options_.shard->count : 1;
+    run.plan = plan_group(group, schemes, *reference_.scheme, *loaded.llama, speed,
+                          (sample_count(group) + shards - 1) / shards);
     runs.push_back(std::move(run));
   }
   print_plan(model, loaded, runs);
@@ -199,13 +210,16 @@ void SweepRun::run_model(const std::string& model) {
   for (GroupRun& run : runs) {
     prepare(run, loaded);
     if (!run.data_sha256.empty()) facts["data of " + join(run.group->task->data())] = run.data_sha256;
-    seconds += run.plan.seconds_per_sample * static_cast<double>(run.samples.size());
-    items += static_cast<int64_t>(run.samples.size() * run.pending.size());
+    seconds += run.plan.seconds_per_sample * static_cast<double>(own_samples(run));
+    items += own_samples(run) * std::ssize(run.pending);
   }
   store_->require_facts(facts);
   Progress progress(seconds, items, "samples");
   progress_ = &progress;
-  for (GroupRun& run : runs) run_group(run, loaded, progress);
+  for (GroupRun& run : runs) {
+    if (options_.shard && own_samples(run) > 0) store_->append(shard_group(run));
+    run_group(run, loaded, progress);
+  }
   progress_ = nullptr;
 }
 
@@ -253,6 +267,26 @@ void SweepRun::print_plan(const std::string& model, const LoadedModel& loaded,
                      human_bytes(static_cast<double>(peak)), human_bytes(static_cast<double>(available))));
 }
 
+bool SweepRun::own(const GroupRun& run, const Sample& sample) const {
+  return !options_.shard || options_.shard->takes(run.reference_id, sample.id);
+}
+
+int64_t SweepRun::own_samples(const GroupRun& run) const {
+  return std::count_if(run.samples.begin(), run.samples.end(), [&](const Sample& s) { return own(run, s); });
+}
+
+ShardGroup SweepRun::shard_group(const GroupRun& run) const {
+  ShardGroup group{run.reference_id, run.order, {}, {}};
+  for (const Sample& sample : run.samples) group.samples.push_back(sample.id);
+  for (const SweepPoint* point : run.pending) {
+    Record record = blank_record(run, *point);
+    record.status = "failed";
+    record.error = "not measured yet";
+    group.points.push_back({point - run.group->points.data(), point->scheme->traits().lossless, std::move(record)});
+  }
+  return group;
+}
+
 bool SweepRun::sample_done(const GroupRun& run, const Sample& sample) const {
   const auto& samples = store_->samples();
   if (!samples.contains({run.reference_id, sample.id})) return false;
@@ -265,6 +299,7 @@ void SweepRun::run_group(GroupRun& run, const LoadedModel& model, Progress& prog
   const Point& point = run.group->points.front().point;
   progress.label(fmt::format("{} {} {}", point.task, point.tokens, point.view));
   for (size_t i = 0; i < run.samples.size(); ++i) {
+    if (!own(run, run.samples[i])) continue;
     const auto items = static_cast<int64_t>(run.pending.size());
     if (sample_done(run, run.samples[i])) {
       progress.skip(run.plan.seconds_per_sample, items);
@@ -379,6 +414,7 @@ std::vector<SampleRecord> SweepRun::samples_of(const GroupRun& run, const std::s
 }
 
 void SweepRun::write_records(const GroupRun& run) {
+  if (options_.shard) return;
   const std::vector<SampleRecord> reference = samples_of(run, run.reference_id);
   for (const SweepPoint* point : run.pending) {
     Record record = blank_record(run, *point);

@@ -5,6 +5,8 @@
 #include <optional>
 #include <string>
 
+#include "harness/report/shard.h"
+
 namespace kvsweep {
 
 struct RunOptions {
@@ -12,6 +14,7 @@ struct RunOptions {
   std::optional<int64_t> limit;               // at most this many samples a point
   std::optional<std::string> only;            // glob over point labels
   std::optional<std::filesystem::path> data;  // first data root
+  std::optional<Shard> shard;                 // only the prompts that are this shard's; no records but failed ones
   bool dry_run = false;                       // print the plan and stop
   std::string command;                        // recorded
 };
@@ -21,9 +24,9 @@ inline constexpr int kExitOk = 0, kExitFailedPoints = 1, kExitBadInput = 2, kExi
 
 // Runs a sweep: plans it, says what it will cost, evaluates every prompt under all of a group's pending schemes at
 // once, appends what comes out, and writes one record for each point, also for one that failed. A second call goes on
-// where the first one ended. The unit of work is one prompt under all pending points of its group, so that results do
-// not depend on where an earlier run was stopped. Returns kExitOk, kExitFailedPoints or kExitInterrupted. Throws
-// ConfigError or DataError before anything is written.
+// where the first one ended. With a shard the records are left to `kvsweep merge`. The unit of work is one prompt under
+// all pending points of its group, so that results do not depend on where an earlier run was stopped. Returns kExitOk,
+// kExitFailedPoints or kExitInterrupted. Throws ConfigError or DataError before anything is written.
 int run_sweep(const std::filesystem::path& sweep_file, const RunOptions& options);
 
 }  // namespace kvsweep

@@ -42,11 +42,11 @@ Record record_of(const std::string& id, const std::string& status = "ok") {
   return record;
 }
 
-// Files below `directory` with their contents, without the lock.
+// Files below `directory` with their contents, without locks.
 Ids contents(const fs::path& directory) {
   Ids files;
   for (const auto& entry : fs::recursive_directory_iterator(directory))
-    if (entry.is_regular_file() && entry.path().filename() != "lock")
+    if (entry.is_regular_file() && entry.path().filename().string().find("lock") == std::string::npos)
       files[entry.path().filename().string()] = read_text(entry.path());
   return files;
 }
@@ -69,9 +69,10 @@ class FileSizeLimit {
   sighandler_t handler_;
 };
 
-void open_and_fail(const fs::path& directory, const Ids& with, const std::string& message) {
+void open_and_fail(const fs::path& directory, const Ids& with, const std::string& message,
+                   const std::optional<Shard>& shard = std::nullopt) {
   const Ids before = contents(directory);
-  CHECK_THROWS_MATCHES(Store(directory, with), std::runtime_error, MessageMatches(ContainsSubstring(message)));
+  CHECK_THROWS_MATCHES(Store(directory, with, shard), std::runtime_error, MessageMatches(ContainsSubstring(message)));
   CHECK(contents(directory) == before);
 }
 
@@ -282,6 +283,101 @@ TEST_CASE("a killed process loses at most the line it was writing") {
   Store store(root.path(), ids());
   CHECK(store.samples().size() >= 2 * appended);
   CHECK(store.samples().contains({"b", "d030-s19"}));
+}
+
+TEST_CASE("shards share a directory: each writes its own files and knows what others had on opening") {
+  const TemporaryDirectory root;
+  Store one(root.path(), ids(), Shard{1, 2});
+  one.append(std::vector{example_sample("a", 0)});
+  Store two(root.path(), {{"a", "point a"}, {"b", "point b"}, {"c", "point c"}}, Shard{2, 2});
+  CHECK(two.samples().size() == 1);
+  two.append(std::vector{example_sample("a", 1)});
+  CHECK(one.samples().size() == 1);
+  one.require_facts({{"weights of m", "1"}});
+  two.require_facts({{"data of t", "2"}});
+  CHECK_THROWS_MATCHES(one.require_facts({{"data of t", "3"}}), ConfigError,
+                       MessageMatches(ContainsSubstring("was made with data of t = 2, now it is 3")));
+  const std::string manifest = read_text(root.path() / "manifest.json");
+  for (const char* text : {"weights of m", "data of t", "point c"}) CHECK_THAT(manifest, ContainsSubstring(text));
+  CHECK(read_text(root.path() / "samples-1-of-2.jsonl") == to_json_line(example_sample("a", 0)) + "\n");
+  CHECK(read_text(root.path() / "samples-2-of-2.jsonl") == to_json_line(example_sample("a", 1)) + "\n");
+  const Store three(root.path(), {{"a", "point a"}, {"b", "point b"}, {"c", "point c"}}, Shard{2, 3});
+  CHECK(three.samples().size() == 2);
+  CHECK_FALSE(fs::exists(root.path() / "records.jsonl"));
+  CHECK_FALSE(fs::exists(root.path() / "samples.jsonl"));
+  CHECK_THROWS_MATCHES(read_records(root.path()), DataError, MessageMatches(ContainsSubstring("kvsweep merge")));
+}
+
+TEST_CASE("a shard is run by one process at a time, and a directory by shards or by a run without") {
+  const TemporaryDirectory root;
+  {
+    const Store one(root.path(), ids(), Shard{1, 2});
+    CHECK_THROWS_MATCHES(
+        Store(root.path(), ids(), Shard{1, 2}), ConfigError,
+        MessageMatches(ContainsSubstring("shard 1/2: is in use by process " + std::to_string(::getpid()) + ";")));
+    CHECK_THROWS_MATCHES(Store(root.path(), ids()), ConfigError,
+                         MessageMatches(ContainsSubstring("is in use by other processes")));
+  }
+  open_and_fail(root.path(), ids(), "holds shards of a run (samples-1-of-2.jsonl)");
+  CHECK_NOTHROW(Store(root.path(), ids(), Shard{1, 2}));
+  const TemporaryDirectory other;
+  {
+    const Store whole(other.path(), ids());
+    CHECK_THROWS_MATCHES(Store(other.path(), ids(), Shard{1, 2}), ConfigError,
+                         MessageMatches(ContainsSubstring("is in use by process " + std::to_string(::getpid()) + ";")));
+  }
+  open_and_fail(other.path(), ids(), "holds a run without shards (samples.jsonl)", Shard{1, 2});
+  CHECK_NOTHROW(Store(other.path(), ids()));
+}
+
+TEST_CASE("a shard cuts a torn line off its own files alone") {
+  const TemporaryDirectory root;
+  const fs::path own = root.path() / "samples-1-of-2.jsonl", other = root.path() / "samples-2-of-2.jsonl";
+  {
+    Store one(root.path(), ids(), Shard{1, 2}), two(root.path(), ids(), Shard{2, 2});
+    one.append(std::vector{example_sample("a", 0)});
+    two.append(std::vector{example_sample("a", 1)});
+  }
+  write_text(own, read_text(own) + "{\"torn");
+  write_text(other, read_text(other) + "{\"being written");
+  {
+    const Store one(root.path(), ids(), Shard{1, 2});
+    CHECK(one.samples().size() == 2);
+  }
+  CHECK(read_text(own) == to_json_line(example_sample("a", 0)) + "\n");
+  CHECK(read_text(other).ends_with("{\"being written"));
+  write_text(other, "x\n");
+  open_and_fail(root.path(), ids(), "samples-2-of-2.jsonl:1: the line is not JSON", Shard{1, 2});
+}
+
+TEST_CASE("many processes start on one new directory at once") {
+  const TemporaryDirectory root;
+  constexpr int64_t kProcesses = 8;
+  std::vector<pid_t> children;
+  for (int64_t i = 1; i <= kProcesses; ++i) {
+    const pid_t child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      try {
+        Store store(root.path() / "new", ids(), Shard{i, kProcesses});
+        store.require_facts({{"fact " + std::to_string(i), "1"}});
+        for (int64_t n = 0; n < 20; ++n) store.append(std::vector{example_sample("a", 100 * i + n)});
+      } catch (const std::exception&) {
+        ::_exit(1);
+      }
+      ::_exit(0);
+    }
+    children.push_back(child);
+  }
+  for (const pid_t child : children) {
+    int status = -1;
+    ::waitpid(child, &status, 0);
+    CHECK(status == 0);
+  }
+  const Store store(root.path() / "new", ids(), Shard{1, 1});
+  CHECK(store.samples().size() == 20 * kProcesses);
+  const std::string manifest = read_text(root.path() / "new/manifest.json");
+  for (int64_t i = 1; i <= kProcesses; ++i) CHECK_THAT(manifest, ContainsSubstring("fact " + std::to_string(i)));
 }
 
 TEST_CASE("tables read a directory while it is in use, without its torn line") {

@@ -225,6 +225,96 @@ TEST_CASE("a full disk is an error that names the file, and the same command goe
   CHECK(comparable(place.path() / "b/records.jsonl", "id") == comparable(place.path() / "a/records.jsonl", "id"));
 }
 
+TEST_CASE("two shards that run at once in one directory merge into the records of a run without shards") {
+  const Workplace place;
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 0);
+  const auto shard = [&](const std::string& which) {
+    return std::vector<std::string>{"--threads", "1", "run", "sweep.yaml", "--out", "b", "--shard", which};
+  };
+  {
+    Process one(place.path(), shard("1/2"), place.environment());
+    Process two(place.path(), shard("2/2"), place.environment());
+    const ProcessResult first = one.wait(), second = two.wait();
+    INFO(first.err << second.err);
+    REQUIRE(first.status == 0);
+    REQUIRE(second.status == 0);
+    CHECK_THAT(first.err, ContainsSubstring("shard 1/2 is done, 0 points failed"));
+  }
+  CHECK_FALSE(fs::exists(place.path() / "b/records.jsonl"));
+  for (const char* file : {"b/samples-1-of-2.jsonl", "b/samples-2-of-2.jsonl"})
+    CHECK(fs::file_size(place.path() / file) > 0);
+  const ProcessResult merged = place.run({"merge", "b"});
+  INFO(merged.out << merged.err);
+  CHECK(merged.status == 0);
+  CHECK_THAT(merged.out, ContainsSubstring("0 duplicates; 10 records written, 0 failed, 0 points incomplete"));
+  const auto expected = comparable(place.path() / "a/records.jsonl", "id");
+  CHECK(comparable(place.path() / "b/records.jsonl", "id") == expected);
+  CHECK(place.run({"report", "b"}).status == 0);
+  // Not in place: a directory that a run without shards goes on with, here with nothing to do.
+  CHECK(place.run({"merge", "b", "--out", "c"}).status == 0);
+  CHECK(comparable(place.path() / "c/records.jsonl", "id") == expected);
+  CHECK(comparable(place.path() / "c/samples.jsonl", "point_id") ==
+        comparable(place.path() / "a/samples.jsonl", "point_id"));
+  CHECK_THAT(place.run({"run", "sweep.yaml", "--out", "c"}).err, ContainsSubstring(" 0 to run"));
+  CHECK_THAT(place.run({"run", "sweep.yaml", "--out", "b", "--shard", "1/3"}).err, ContainsSubstring(" 0 to run"));
+}
+
+TEST_CASE("shards in directories of their own, one killed again and again, merge into the same records") {
+  const Workplace place;
+  const auto begin = std::chrono::steady_clock::now();
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 0);
+  const auto whole = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
+  Rng rng(20261126);
+  for (int i = 0; i < 8; ++i) {
+    Process process(place.path(), {"--threads", "1", "run", "sweep.yaml", "--out", "b", "--shard", "1/2"},
+                    place.environment());
+    std::this_thread::sleep_for(whole * rng.uniform());
+    process.signal(SIGKILL);
+    process.wait();
+  }
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "b", "--shard", "1/2"}).status == 0);
+  const ProcessResult early = place.run({"merge", "b"});
+  CHECK(early.status == 1);
+  CHECK_THAT(early.out, ContainsSubstring("incomplete: ") && ContainsSubstring("not finished: shard 2/2"));
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "c", "--shard", "2/2"}).status == 0);
+  CHECK(place.run({"merge", "b", "c"}).status == 2);
+  REQUIRE(place.run({"merge", "c", "b", "--out", "d"}).status == 0);
+  CHECK(comparable(place.path() / "d/records.jsonl", "id") == comparable(place.path() / "a/records.jsonl", "id"));
+}
+
+TEST_CASE("a shard that does not fit is refused with status 2") {
+  const Workplace place;
+  for (const char* bad : {"0/2", "3/2", "2", "x/y"}) {
+    const ProcessResult result = place.run({"run", "sweep.yaml", "--out", "a", "--shard", bad});
+    CHECK(result.status == 2);
+    CHECK_THAT(result.err, ContainsSubstring("--shard '" + std::string(bad) + "'"));
+    CHECK_FALSE(fs::exists(place.path() / "a"));
+  }
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a", "--limit", "1"}).status == 0);
+  const ProcessResult mixed = place.run({"run", "sweep.yaml", "--out", "a", "--shard", "1/2"});
+  CHECK(mixed.status == 2);
+  CHECK_THAT(mixed.err, ContainsSubstring("holds a run without shards"));
+  CHECK(place.run({"merge", "a"}).status == 2);
+}
+
+TEST_CASE("a point that fails in shards is a failed record of the merged sweep") {
+  const Workplace place;
+  write_model_directory(place.path() / "model", 1, "model.layers.1.self_attn.k_proj.weight");
+  write_text(place.path() / "sweep.yaml",
+             "model: model\ntasks: [{name: needle, tokens: 640, samples: 4, depths: 2, max_new_tokens: 8}]\n"
+             "schemes: [{name: full}, {name: uniform, group: 16}]\n");  // codecs refuse the NaN keys of layer 1
+  REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 1);
+  for (const char* shard : {"1/2", "2/2"}) {
+    const ProcessResult result = place.run({"run", "sweep.yaml", "--out", "b", "--shard", shard});
+    INFO(result.err);
+    CHECK(result.status == 1);
+  }
+  const ProcessResult merged = place.run({"merge", "b"});
+  CHECK(merged.status == 1);
+  CHECK_THAT(merged.out, ContainsSubstring("2 records written, 1 failed, 0 points incomplete"));
+  CHECK(comparable(place.path() / "b/records.jsonl", "id") == comparable(place.path() / "a/records.jsonl", "id"));
+}
+
 TEST_CASE("a sweep becomes records and its records the stored tables", "[golden]") {
   const Workplace place;
   REQUIRE(place.run({"run", "sweep.yaml", "--out", "a"}).status == 0);
