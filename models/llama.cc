@@ -1,13 +1,19 @@
 #include "models/llama.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <limits>
 #include <numeric>
 
 #include "harness/attention/attention.h"
+#include "harness/attention/one_pass.h"
 #include "harness/core/stopwatch.h"
+#include "models/cpu_kernels.h"
 #include "models/llama_layer.h"
 #include "models/llama_math.h"
 
@@ -16,6 +22,11 @@ namespace {
 
 // Rows of a prefill that pass through projections and MLP together: bounds activations at any context length.
 constexpr int64_t kRowBlock = 256;
+// Tokens of short rows that pass through products together: activations of 1536 columns stay in a core's L2.
+constexpr int64_t kJointBlock = 128;
+// A row with so many tokens has products of its own, in blocks of kRowBlock: the library's, whose bits then depend on
+// nothing but the row; and its attention has all threads.
+constexpr int64_t kLongRow = 96;
 
 template <class F>
 void for_row_blocks(int64_t rows, F&& body) {
@@ -39,6 +50,27 @@ void check_row(const Row& row, const LlamaConfig& config) {
 }
 
 }  // namespace
+
+int64_t PrefillTrace::bytes() const {
+  int64_t bytes = 0;
+  for (const auto* side : {&k, &v})
+    for (const at::Tensor& x : *side) bytes += x.numel() * x.element_size();
+  return bytes;
+}
+
+// Rows of a step by the first of their tokens, and the blocks of tokens that are multiplied together.
+struct Llama::Batch {
+  struct Block {
+    int64_t first, count;
+    Products products;
+  };
+  std::span<Row> rows;
+  std::vector<int64_t> first;
+  std::vector<Block> blocks;
+  std::vector<size_t> short_rows, long_rows;
+  std::vector<int32_t> tokens;
+  at::Tensor positions;  // [tokens] int64
+};
 
 Llama::~Llama() = default;
 Llama::Llama(Llama&&) noexcept = default;
@@ -80,11 +112,11 @@ at::Tensor Llama::qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads)
       .transpose(0, 1);
 }
 
-void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const {
-  add_projection(hidden, attended, layer.output, layer.output_bias);
+void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden, Products products) const {
+  add_projection(hidden, attended, layer.output, layer.output_bias, products);
   const at::Tensor normed = norm_rows(hidden, layer.mlp_norm, config_.rms_eps);
-  const at::Tensor gate_up = project(normed, layer.gate_up, layer.gate_up_bias);
-  add_projection(hidden, silu_mul(gate_up), layer.down, layer.down_bias);
+  const at::Tensor gate_up = project(normed, layer.gate_up, layer.gate_up_bias, products);
+  add_projection(hidden, silu_mul(gate_up, products), layer.down, layer.down_bias, products);
 }
 
 // Causal attention of a whole sequence -> [T, Hq * D] as a view that a row block of may be copied from. Each kv-head is
@@ -99,8 +131,24 @@ at::Tensor Llama::attend_causal(const at::Tensor& q, const at::Tensor& k, const 
   return out.permute({2, 0, 1, 3});  // [T, H, G, D]
 }
 
+at::Tensor Llama::attend_after(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
+  const int64_t groups = config_.heads / config_.kv_heads, queries = q.size(1), before = k.size(1) - queries;
+  const at::Tensor out = at::empty({queries, config_.kv_heads, groups, config_.head_dim}, q.options());
+  for_row_blocks(queries, [&](int64_t at, int64_t rows) {
+    const int64_t seen = before + at + rows;
+    const auto shared = [&](const at::Tensor& x) {
+      return x.narrow(1, 0, seen).unsqueeze(1).expand({config_.kv_heads, groups, seen, config_.head_dim});
+    };
+    const at::Tensor allowed = at::ones({rows, seen}, q.options().dtype(at::kBool)).tril_(before + at);
+    const at::Tensor part = at::scaled_dot_product_attention(
+        q.narrow(1, at, rows).unflatten(0, {config_.kv_heads, groups}), shared(k), shared(v), allowed, 0.0, false);
+    out.narrow(0, at, rows).copy_(part.permute({2, 0, 1, 3}));
+  });
+  return out;
+}
+
 void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink,
-                          int64_t first_needed) const {
+                          int64_t first_needed, const PrefillTrace* before) const {
   const Layer& layer = layers_[static_cast<size_t>(index)];
   const int64_t tokens = hidden.size(0);
   for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
@@ -110,15 +158,19 @@ void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& q
   });
   const at::Tensor q = qkv_heads(qkv, 0, config_.heads), k = qkv_heads(qkv, config_.heads, config_.kv_heads);
   const at::Tensor v = qkv_heads(qkv, config_.heads + config_.kv_heads, config_.kv_heads);
-  if (sink) sink(index, {.k = k, .v = v, .position = 0});
+  const int64_t position = before != nullptr ? before->tokens() : 0;
+  if (sink) sink(index, {.k = k, .v = v, .position = position});
   if (first_needed == tokens) return;
-  rope_->rotate(q, 0);
-  rope_->rotate(k, 0);
-  const at::Tensor attended = attend_causal(q, k, v);
+  rope_->rotate(q, position);
+  rope_->rotate(k, position);
+  const auto at_layer = static_cast<size_t>(index);
+  const at::Tensor attended = position == 0 ? attend_causal(q, k, v)
+                                            : attend_after(q, at::cat({rope_->apply(before->k[at_layer], 0), k}, 1),
+                                                           at::cat({before->v[at_layer], v}, 1));
   for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
     if (at + rows <= first_needed) return;  // whole blocks, so that a row's bits do not depend on first_needed
     at::Tensor block = hidden.narrow(0, at, rows);
-    finish_layer(layer, attended.narrow(0, at, rows).reshape({rows, -1}), block);
+    finish_layer(layer, attended.narrow(0, at, rows).reshape({rows, -1}), block, Products::kFastest);
   });
 }
 
@@ -132,69 +184,185 @@ at::Tensor Llama::start_prefill(std::span<const int32_t> tokens) const {
 
 void Llama::prefill_layer(int64_t layer, at::Tensor& hidden, const PrefillSink& sink) const {
   const int64_t tokens = hidden.size(0);
-  prefill_layer(layer, hidden, empty_qkv(tokens), sink, layer + 1 < config_.layers ? 0 : tokens);
+  prefill_layer(layer, hidden, empty_qkv(tokens), sink, layer + 1 < config_.layers ? 0 : tokens, nullptr);
 }
 
-at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& sink, int64_t last_hidden) const {
+at::Tensor Llama::prefill(std::span<const int32_t> tokens, const PrefillSink& sink, int64_t last_hidden,
+                          const PrefillTrace* before) const {
   at::Tensor hidden = start_prefill(tokens);
-  const int64_t count = hidden.size(0);
+  const int64_t count = hidden.size(0), position = before != nullptr ? before->tokens() : 0;
   TORCH_CHECK(last_hidden >= 0 && last_hidden <= count, "Llama: last_hidden ", last_hidden, " is outside [0, ", count,
               "]");
+  TORCH_CHECK(position + count <= config_.max_positions, "Llama: a prefill to position ", position + count,
+              " is outside the model's ", config_.max_positions);
   const at::Tensor qkv = empty_qkv(count);
   for (int64_t index = 0; index < config_.layers; ++index)
-    prefill_layer(index, hidden, qkv, sink, index + 1 < config_.layers ? 0 : count - last_hidden);
+    prefill_layer(index, hidden, qkv, sink, index + 1 < config_.layers ? 0 : count - last_hidden, before);
   return norm_rows(hidden.narrow(0, count - last_hidden, last_hidden), final_norm_, config_.rms_eps);
+}
+
+bool Llama::row_invariant() const {
+  return options_.deterministic && options_.device.is_cpu() && options_.dtype == at::kFloat && has_cpu_kernels();
+}
+
+Llama::Batch Llama::make_batch(std::span<Row> rows) const {
+  Batch batch{rows, {}, {}, {}, {}, {}, {}};
+  std::vector<int64_t> positions;
+  const auto add_blocks = [&](int64_t first, int64_t count, int64_t size, Products products) {
+    for (int64_t at = 0; at < count; at += size)
+      batch.blocks.push_back({first + at, std::min(size, count - at), products});
+  };
+  const bool invariant = row_invariant();
+  int64_t first = 0, joint = 0;  // tokens of short rows since the last long one
+  for (size_t i = 0; i < rows.size(); ++i) {
+    Row& row = rows[i];
+    check_row(row, config_);
+    const auto count = static_cast<int64_t>(row.tokens.size());
+    for (int64_t token = 0; token < count; ++token) positions.push_back(row.position + token);
+    batch.tokens.insert(batch.tokens.end(), row.tokens.begin(), row.tokens.end());
+    batch.first.push_back(first);
+    row.compressed_reads.assign(static_cast<size_t>(count), 0);
+    row.fused = true;
+    row.attend_ms = 0;
+    row.error = nullptr;
+    if (row.kept != nullptr) row.kept->clear();
+    (count >= kLongRow ? batch.long_rows : batch.short_rows).push_back(i);
+    if (invariant && count >= kLongRow) {
+      add_blocks(first - joint, joint, kJointBlock, Products::kRowInvariant);
+      add_blocks(first, count, kRowBlock, Products::kFastest);
+      joint = 0;
+    } else {
+      joint += count;
+    }
+    first += count;
+  }
+  add_blocks(first - joint, joint, invariant ? kJointBlock : kRowBlock,
+             invariant ? Products::kRowInvariant : Products::kFastest);
+  batch.positions = at::tensor(positions, at::kLong).to(options_.device);
+  return batch;
+}
+
+// Tokens of a one-pass row in the form that the first query finds them in: those before it as the cache has them now,
+// its own as they come. Undefined where no token changes, and what is read afterwards serves for both.
+DecodedTokens Llama::exact_forms(const Row& row, int64_t layer, const KvSlab& own) const {
+  const int64_t last = row.position + own.k.size(1) - 1;
+  bool changes = false, earlier = false;
+  for (const at::Tensor* side : {&row.forms->keys, &row.forms->values}) {
+    const int64_t* from = side->const_data_ptr<int64_t>();
+    for (int64_t t = 0; t <= last; ++t)
+      if (from[t] > row.position && from[t] <= last) (t < row.position ? earlier : changes) = true;
+  }
+  if (!changes && !earlier) return {};
+  DecodedTokens tokens{rope_->apply(own.k, row.position).to(at::kFloat), own.v.to(at::kFloat)};
+  if (row.position == 0) return tokens;
+  if (!earlier) {  // never read in this form
+    const at::Tensor none = at::zeros({own.k.size(0), row.position, own.k.size(2)}, tokens.k.options());
+    return {at::cat({none, tokens.k}, 1), at::cat({none, tokens.v}, 1)};
+  }
+  const DecodedTokens held = decode_view(row.cache->read(layer), *rope_);
+  return {at::cat({held.k, tokens.k}, 1), at::cat({held.v, tokens.v}, 1)};
 }
 
 void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const {
   const Stopwatch watch(options_.device);
+  const auto count = static_cast<int64_t>(row.tokens.size());
+  const at::Tensor whole = qkv.narrow(0, first, count);
+  const KvSlab all{.k = qkv_heads(whole, config_.heads, config_.kv_heads),
+                   .v = qkv_heads(whole, config_.heads + config_.kv_heads, config_.kv_heads),
+                   .position = row.position};
+  const at::Tensor q = qkv_heads(whole, 0, config_.heads);
+  if (row.kept != nullptr) row.kept->push_back({all.k.contiguous(), all.v.contiguous(), row.position});
+  OnePass tokens;
+  if (row.forms != nullptr) {
+    tokens.forms = *row.forms;
+    tokens.before = exact_forms(row, layer, all);
+  }
   int64_t done = 0;
   for (const int64_t slab : row.slabs) {
-    const at::Tensor part = qkv.narrow(0, first + done, slab);
     const int64_t position = row.position + done;
-    row.cache->append(layer, {.k = qkv_heads(part, config_.heads, config_.kv_heads),
-                              .v = qkv_heads(part, config_.heads + config_.kv_heads, config_.kv_heads),
-                              .position = position});
-    const AttentionResult result =
-        attend_reference(row.cache->read(layer), qkv_heads(part, 0, config_.heads), position, *rope_);
-    attended.narrow(0, first + done, slab).copy_(result.output.flatten(1));
-    row.compressed_reads += result.compressed_reads;
+    row.cache->append(layer, {all.k.narrow(1, done, slab), all.v.narrow(1, done, slab), position});
+    if (row.forms == nullptr) {
+      const KvView view = row.cache->read(layer);
+      const AttentionResult result = attend(view, q.narrow(1, done, slab), position, *rope_);
+      attended.narrow(0, first + done, slab).copy_(result.output.flatten(1));
+      row.fused = row.fused && result.path == AttentionPath::kFused;
+      for (int64_t i = 0; i < slab; ++i)
+        row.compressed_reads[static_cast<size_t>(done + i)] += compressed_reads(view, position + i);
+    }
     done += slab;
+  }
+  if (row.forms != nullptr) {
+    const KvView view = row.cache->read(layer);
+    tokens.after = decode_view(view, *rope_);
+    if (!tokens.before.k.defined()) tokens.before = tokens.after;
+    attended.narrow(0, first, count).copy_(attend_one_pass(tokens, q, row.position).flatten(1));
+    row.fused = false;
+    const std::vector<int64_t> reads = one_pass_reads(view, *row.forms, row.position, count);
+    std::transform(reads.begin(), reads.end(), row.compressed_reads.begin(), row.compressed_reads.begin(),
+                   std::plus<>());
   }
   row.attend_ms += watch.ms();
 }
 
-at::Tensor Llama::step(std::span<Row> rows) const {
-  std::vector<int32_t> tokens;
-  std::vector<int64_t> positions;
-  for (Row& row : rows) {
-    check_row(row, config_);
-    tokens.insert(tokens.end(), row.tokens.begin(), row.tokens.end());
-    for (size_t i = 0; i < row.tokens.size(); ++i) positions.push_back(row.position + static_cast<int64_t>(i));
-    row.compressed_reads = 0;
-    row.attend_ms = 0;
+// Rows share threads as they come free; each is computed by one, so that its bits do not depend on the others. A row
+// with many tokens, or one that is alone, has all threads to itself.
+void Llama::attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::Tensor& attended) const {
+  const auto attend_one = [&](size_t i) {
+    Row& row = batch.rows[i];
+    if (row.error) return;
+    try {
+      attend_row(row, layer, batch.first[i], qkv, attended);
+    } catch (...) {
+      row.error = std::current_exception();
+    }
+    if (row.error) attended.narrow(0, batch.first[i], static_cast<int64_t>(row.tokens.size())).zero_();
+  };
+  const std::vector<size_t>& rows = batch.short_rows;
+  if (rows.size() > 1 && options_.device.is_cpu()) {
+    std::atomic<size_t> next = 0;
+    at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t begin, int64_t end) {
+      const c10::InferenceMode no_autograd;
+      for (int64_t worker = begin; worker < end; ++worker)
+        for (size_t i = next++; i < rows.size(); i = next++) attend_one(rows[i]);
+    });
+  } else {
+    for (const size_t i : rows) attend_one(i);
   }
-  at::Tensor hidden = embed(tokens);
-  const at::Tensor where = at::tensor(positions, at::kLong).to(options_.device);
-  const int64_t count = static_cast<int64_t>(tokens.size());
+  for (const size_t i : batch.long_rows) attend_one(i);
+}
+
+at::Tensor Llama::step(std::span<Row> rows) const {
+  const at::Tensor hidden = try_step(rows);
+  for (const Row& row : rows)
+    if (row.error) std::rethrow_exception(row.error);
+  return hidden;
+}
+
+at::Tensor Llama::try_step(std::span<Row> rows) const {
+  Batch batch = make_batch(rows);
+  const auto count = static_cast<int64_t>(batch.tokens.size());
+  at::Tensor hidden = embed(batch.tokens);
   at::Tensor attended = at::empty({count, config_.heads * config_.head_dim}, hidden.options());
+  const at::Tensor qkv = empty_qkv(count);
   for (int64_t index = 0; index < config_.layers; ++index) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
-    const at::Tensor qkv = project(norm_rows(hidden, layer.attention_norm, config_.rms_eps), layer.qkv, layer.qkv_bias);
-    at::Tensor q = qkv_heads(qkv, 0, config_.heads);
-    rope_->rotate(q, where);
-    int64_t first = 0;
-    for (Row& row : rows) {
-      attend_row(row, index, first, qkv, attended);
-      first += static_cast<int64_t>(row.tokens.size());
+    for (const Batch::Block& block : batch.blocks) {
+      at::Tensor out = qkv.narrow(0, block.first, block.count);
+      project_into(out, norm_rows(hidden.narrow(0, block.first, block.count), layer.attention_norm, config_.rms_eps),
+                   layer.qkv, layer.qkv_bias, block.products);
     }
-    finish_layer(layer, attended, hidden);
+    rope_->rotate(qkv_heads(qkv, 0, config_.heads), batch.positions);
+    attend_rows(batch, index, qkv, attended);
+    for (const Batch::Block& block : batch.blocks) {
+      at::Tensor part = hidden.narrow(0, block.first, block.count);
+      finish_layer(layer, attended.narrow(0, block.first, block.count), part, block.products);
+    }
   }
   return norm_rows(hidden, final_norm_, config_.rms_eps);
 }
 
 at::Tensor Llama::logits(const at::Tensor& hidden) const {
-  return project(hidden, head_, {}).to(at::kFloat);
+  return project(hidden, head_, {}, row_invariant() ? Products::kRowInvariant : Products::kFastest).to(at::kFloat);
 }
 
 }  // namespace kvsweep

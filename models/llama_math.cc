@@ -1,7 +1,9 @@
 #include "models/llama_math.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/InferenceMode.h>
 
 #include "models/cpu_kernels.h"
 
@@ -42,6 +44,10 @@ void multiply(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weig
                     weight.size(1), out.mutable_data_ptr<float>(), add);
 }
 
+bool by_own_kernel(const at::Tensor& x, const at::Tensor& out, Products products) {
+  return (products == Products::kRowInvariant || x.size(0) <= kFewRows) && for_cpu_kernels(x) && out.is_contiguous();
+}
+
 }  // namespace
 
 at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) {
@@ -56,19 +62,20 @@ at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) 
   return (wide * scale).to(x.scalar_type()).mul_(weight);
 }
 
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (for_onednn(x)) {
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, Products products) {
+  if (products == Products::kFastest && for_onednn(x)) {
     at::Tensor out = multiply_many_rows(x, weight);
     if (bias.defined()) out.add_(bias);
     return out;
   }
   at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options());
-  project_into(out, x, weight, bias);
+  project_into(out, x, weight, bias, products);
   return out;
 }
 
-void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (x.size(0) <= kFewRows && for_cpu_kernels(x) && out.is_contiguous())
+void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                  Products products) {
+  if (by_own_kernel(x, out, products))
     multiply(out, x, weight, false);
   else if (for_onednn(x))
     out.copy_(multiply_many_rows(x, weight));
@@ -77,8 +84,9 @@ void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight
   if (bias.defined()) out.add_(bias);
 }
 
-void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  if (x.size(0) <= kFewRows && for_cpu_kernels(x) && sum.is_contiguous())
+void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    Products products) {
+  if (by_own_kernel(x, sum, products))
     multiply(sum, x, weight, true);
   else if (for_onednn(x))
     sum.add_(multiply_many_rows(x, weight));
@@ -87,9 +95,21 @@ void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weig
   if (bias.defined()) sum.add_(bias);
 }
 
-at::Tensor silu_mul(const at::Tensor& gate_up) {
+at::Tensor silu_mul(const at::Tensor& gate_up, Products products) {
   const int64_t width = gate_up.size(1) / 2;
-  return at::silu(gate_up.narrow(1, 0, width)).mul_(gate_up.narrow(1, width, width));
+  if (products == Products::kFastest)
+    return at::silu(gate_up.narrow(1, 0, width)).mul_(gate_up.narrow(1, width, width));
+  // Row by row: over the whole tensor, where a vector ends and single values begin depends on the number of rows.
+  const at::Tensor out = at::empty({gate_up.size(0), width}, gate_up.options());
+  at::parallel_for(0, gate_up.size(0), 1, [&](int64_t begin, int64_t end) {
+    const c10::InferenceMode no_autograd;
+    for (int64_t row = begin; row < end; ++row) {
+      const at::Tensor from = gate_up.select(0, row);
+      at::Tensor to = out.select(0, row);
+      at::silu_out(to, from.narrow(0, 0, width)).mul_(from.narrow(0, width, width));
+    }
+  });
+  return out;
 }
 
 }  // namespace kvsweep

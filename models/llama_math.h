@@ -6,17 +6,26 @@ namespace kvsweep {
 
 // The arithmetic of one decoder layer. x is [n, in], weights are [out, in], an undefined bias is none.
 
+// How products with many rows are computed.
+enum class Products {
+  kFastest,       // by the library; a row's bits may depend on the rows beside it
+  kRowInvariant,  // float32 on a CPU that has_cpu_kernels(): a row is bit for bit the row alone
+};
+
 // x / sqrt(mean(x^2) + eps) * weight, computed in float32 -> dtype of x. x [n, hidden], weight [hidden] float32.
 at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // x @ weight^T + bias -> [n, out]
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
-void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                   Products products = Products::kFastest);
+void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                  Products products = Products::kFastest);
 
 // sum += x @ weight^T + bias
-void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                    Products products = Products::kFastest);
 
 // silu(gate) * up of [n, 2 * intermediate] (gate, then up) -> [n, intermediate]
-at::Tensor silu_mul(const at::Tensor& gate_up);
+at::Tensor silu_mul(const at::Tensor& gate_up, Products products = Products::kFastest);
 
 }  // namespace kvsweep

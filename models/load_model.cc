@@ -118,6 +118,7 @@ ModelOptions model_options(const ModelSpec& spec) {
   static const std::map<std::string, at::ScalarType> dtypes = {
       {"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float16", at::kHalf}};
   options.dtype = options.device.is_cpu() ? at::kFloat : at::kBFloat16;
+  options.deterministic = spec.deterministic;
   if (spec.dtype.empty()) return options;
   const auto known = dtypes.find(spec.dtype);
   if (known == dtypes.end())

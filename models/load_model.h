@@ -18,6 +18,7 @@ struct ModelSpec {
   std::optional<std::filesystem::path> tokenizer;  // when it lies elsewhere
   std::optional<std::string> sha256;               // expected, of the GGUF file or of all safetensors
   std::string device = "cpu", dtype;               // dtype "": float32 on CPU, bfloat16 elsewhere
+  bool deterministic = true;                       // see ModelOptions; not in the YAML
 };
 
 // Finds what `argument` names. A relative `path:` in a YAML is looked up beside the YAML, in $KVSWEEP_MODELS and in the

@@ -35,7 +35,7 @@ class HfHqq final : public Scheme {
     params.finish();
   }
 
-  SchemeTraits traits() const override { return {.append_invariant = false}; }
+  SchemeTraits traits() const override { return {.append_invariant = false, .one_pass = false}; }
   NominalBits nominal_bits(int64_t layers) const override {
     const auto mean = [layers](const PerLayer<std::string>& bits) {
       double sum = 0;

@@ -34,7 +34,7 @@ class HfQuanto final : public Scheme {
     params.finish();
   }
 
-  SchemeTraits traits() const override { return {.append_invariant = false}; }
+  SchemeTraits traits() const override { return {.append_invariant = false, .one_pass = false}; }
   NominalBits nominal_bits(int64_t layers) const override {
     return {mean_bits(keys_.bits, layers), mean_bits(values_.bits, layers)};
   }

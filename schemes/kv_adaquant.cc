@@ -204,7 +204,9 @@ class KvAdaquant final : public Scheme {
     allocation_ = allocate(settings_, norms);
   }
 
-  SchemeTraits traits() const override { return {.calibrated = artifact_.has_value(), .append_invariant = false}; }
+  SchemeTraits traits() const override {
+    return {.calibrated = artifact_.has_value(), .append_invariant = false, .one_pass = false};
+  }
   NominalBits nominal_bits(int64_t layers) const override {
     const auto mean = [layers](const std::vector<double>& allocated, const PerLayer<std::string>& fixed) {
       if (allocated.empty()) return mean_bits(fixed, layers);

@@ -31,6 +31,7 @@ void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
   CLI::App* run = app.add_subcommand("run", "Run a sweep, or go on with one that was stopped");
   static std::string sweep, out, data, only, shard;
   static int64_t limit = 0;
+  static uint64_t memory = 0;
   run->add_option("sweep", sweep, "The sweep's YAML file")->required();
   run->add_option("--out", out, "Results directory (default: results/<sweep name>)");
   CLI::Option* limited =
@@ -41,11 +42,21 @@ void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
                   "i/n: only the i-th of n shares of the prompts, beside other processes in one directory; "
                   "`kvsweep merge` makes the records");
   run->add_flag("--dry-run", options.dry_run, "Print the plan and stop");
-  run->callback([&, limited] {
+  CLI::Option* memory_given =
+      run->add_option("--memory", memory,
+                      "Memory to keep within, weights included, e.g. 2GiB (default: most of what "
+                      "is free)")
+          ->transform(CLI::AsSizeValue(false));
+  run->add_flag("!--no-greedy-reuse", options.greedy_reuse,
+                "Decode every token instead of checking full precision's in chunks; the results are the same");
+  run->add_flag("--alone", options.alone,
+                "Share nothing: a prefill and a batch of its own for every configuration of every sample; for timing");
+  run->callback([&, limited, memory_given] {
     if (!out.empty()) options.out = out;
     if (!data.empty()) options.data = data;
     if (!only.empty()) options.only = only;
     if (limited->count() > 0) options.limit = limit;
+    if (memory_given->count() > 0) options.memory = static_cast<int64_t>(memory);
     action = [&] {
       if (!shard.empty()) options.shard = Shard::parse(shard);
       return run_sweep(sweep, options);

@@ -18,6 +18,9 @@ struct SchemeTraits {
   bool lossless = false;         // nothing is compressed: the reference; never recorded as not_engaged
   bool calibrated = false;       // holds an artifact: its model has to be the one that is run
   bool append_invariant = true;  // one slab of T tokens == T slabs of one, bit for bit
+  // A token changes its form once, when compressed_from() says, and what it becomes never changes again: a whole text
+  // can be scored in one pass.
+  bool one_pass = true;
 };
 
 // [T] int64 each: the first query position that reads token t compressed; kNeverCompressed where none does. Streaming

@@ -199,6 +199,15 @@ void fields(A& a, typename A::template Ref<SampleTime> time) {
   a("compress_ms", time.compress_ms);
   a("attend_ms", time.attend_ms);
   a("decode_ms_per_token", time.decode_ms_per_token);
+  a("path", time.path);
+}
+
+template <class A>
+void fields(A& a, typename A::template Ref<Noise> noise) {
+  a("kl", noise.kl);
+  a("kl_max", noise.kl_max);
+  a("positions", noise.positions);
+  a("top1_flips", noise.top1_flips);
 }
 
 template <class A>
@@ -216,7 +225,9 @@ void fields(A& a, typename A::template Ref<SampleRecord> sample) {
   a("kl", sample.kl);
   a("top1_flips", sample.top1_flips);
   a("first_divergence", sample.first_divergence);
+  a("reused_tokens", sample.reused_tokens);
   a("compressed_reads", sample.compressed_reads);
+  a("noise", sample.noise);
   a("bytes", sample.bytes);
   a("time", sample.time);
 }
@@ -250,6 +261,7 @@ void fields(A& a, typename A::template Ref<Provenance> env) {
   a("cpu", env.cpu);
   a("started_at", env.started_at);
   a("threads", env.threads);
+  a("deterministic", env.deterministic);
   a("weights_sha256", env.weights_sha256);
   a("data_sha256", env.data_sha256);
   a("command", env.command);
@@ -268,9 +280,14 @@ void fields(A& a, typename A::template Ref<Record> record) {
   a("primary_shown_as", record.primary_shown_as);
   a("primary_exponential", record.primary_exponential);
   a("kl", record.kl);
+  a("kl_median", record.kl_median);
   a("kl_p99", record.kl_p99);
   a("kl_max", record.kl_max);
   a("top1_flips", record.top1_flips);
+  a("noise", record.noise);
+  a("divergence_share", record.divergence_share);
+  a("generated_tokens", record.generated_tokens);
+  a("reused_tokens", record.reused_tokens);
   a("paired", record.paired);
   a("nominal_k_bits", record.nominal_k_bits);
   a("nominal_v_bits", record.nominal_v_bits);

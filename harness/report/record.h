@@ -45,6 +45,13 @@ struct SampleTime {
   double compress_ms = 0;                     // append of the context, all layers
   double attend_ms = 0;                       // append + read + attention of query and answer
   std::optional<double> decode_ms_per_token;  // batch 1, this scheme alone, on a clone; first sample of a point only
+  std::string path;                           // of decode_ms_per_token: attention "fused" or "reference"; "": not timed
+};
+
+// Full precision against itself, as two rows of different batches: what moves without any compression.
+struct Noise {
+  double kl = 0, kl_max = 0;  // mean over positions, nats; the largest
+  int64_t positions = 0, top1_flips = 0;
 };
 
 // One sample of one point: a line of samples.jsonl.
@@ -62,7 +69,9 @@ struct SampleRecord {
   std::vector<float> kl;          // per position, nats
   int64_t top1_flips = 0;         // positions whose most likely token differs
   int64_t first_divergence = -1;  // generated token index, -1: none
+  int64_t reused_tokens = 0;      // generated tokens that were checked in chunks instead of decoded
   int64_t compressed_reads = 0;   // per layer: (query, token) pairs read from a lossy codec
+  std::optional<Noise> noise;     // of the full-precision row only, where rows depend on their batch
   CacheBytes bytes;
   SampleTime time;
 };
@@ -86,6 +95,7 @@ struct Provenance {
   bool dirty = false;
   std::string torch, device, dtype, host, cpu, started_at;  // started_at: ISO 8601, UTC
   int threads = 0;
+  bool deterministic = false;  // a row is bit for bit the row alone, whatever batch it is in
   std::string weights_sha256, data_sha256, command;
 };
 
@@ -104,6 +114,10 @@ struct Record {
   Summary kl;                              // mean over samples of the mean over positions
   double kl_p99 = 0, kl_max = 0;           // over positions of all samples; p99 by nearest rank
   Summary top1_flips;                      // mean over samples of the share of positions, 0 to 1
+  std::optional<Noise> noise;              // over all samples; none: rows do not depend on their batch, bit for bit
+  double kl_median = 0;                    // over positions of all samples, as kl_p99
+  std::optional<double> divergence_share;  // samples whose text differs from full precision's; none: no text
+  int64_t generated_tokens = 0, reused_tokens = 0;  // sums over samples; the latter were checked in chunks
   std::optional<Paired> paired;
   double nominal_k_bits = 16, nominal_v_bits = 16;
   double effective_bits = 16;              // 8 * live bytes / values, mean over samples
@@ -112,7 +126,7 @@ struct Record {
   int64_t compressed_reads = 0;            // sum over samples
   double prefill_ms = 0, compress_ms = 0;  // means over samples
   std::optional<double> decode_ms_per_token;
-  std::string path = "reference";  // which attention was timed
+  std::string path;  // of decode_ms_per_token: attention "fused" or "reference"; "": not timed
   std::vector<std::string> warnings;
   Provenance env;
 };

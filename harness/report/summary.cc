@@ -58,16 +58,44 @@ void summarize_divergence(Record& record, const std::vector<SampleRecord>& sampl
   });
   std::vector<float> all;
   for (const SampleRecord& sample : samples) all.insert(all.end(), sample.kl.begin(), sample.kl.end());
-  record.kl_p99 = record.kl_max = 0;
+  record.kl_median = record.kl_p99 = record.kl_max = 0;
   if (all.empty()) return;
   if (std::any_of(all.begin(), all.end(), [](float kl) { return std::isnan(kl); })) {
-    record.kl_p99 = record.kl_max = std::numeric_limits<double>::quiet_NaN();
+    record.kl_median = record.kl_p99 = record.kl_max = std::numeric_limits<double>::quiet_NaN();
     return;
   }
-  const size_t rank = (all.size() * 99 + 99) / 100 - 1;
-  std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(rank), all.end());
-  record.kl_p99 = all[rank];
-  record.kl_max = *std::max_element(all.begin() + static_cast<std::ptrdiff_t>(rank), all.end());
+  std::sort(all.begin(), all.end());
+  const auto ranked = [&](size_t per_cent) { return all[(all.size() * per_cent + 99) / 100 - 1]; };
+  record.kl_median = ranked(50);
+  record.kl_p99 = ranked(99);
+  record.kl_max = all.back();
+}
+
+void summarize_generation(Record& record, const std::vector<SampleRecord>& samples) {
+  record.generated_tokens = record.reused_tokens = 0;
+  int64_t diverged = 0;
+  for (const SampleRecord& sample : samples) {
+    record.generated_tokens += std::ssize(sample.output_tokens);
+    record.reused_tokens += sample.reused_tokens;
+    diverged += sample.first_divergence >= 0;
+  }
+  record.divergence_share.reset();
+  if (record.generated_tokens > 0 || diverged > 0)
+    record.divergence_share = static_cast<double>(diverged) / static_cast<double>(samples.size());
+}
+
+void summarize_noise(Record& record, const std::vector<SampleRecord>& reference) {
+  record.noise.reset();
+  for (const SampleRecord& sample : reference) {
+    if (!sample.noise) continue;
+    if (!record.noise) record.noise = Noise{};
+    Noise& all = *record.noise;
+    all.kl += sample.noise->kl * static_cast<double>(sample.noise->positions);
+    all.kl_max = std::max(all.kl_max, sample.noise->kl_max);
+    all.positions += sample.noise->positions;
+    all.top1_flips += sample.noise->top1_flips;
+  }
+  if (record.noise && record.noise->positions > 0) record.noise->kl /= static_cast<double>(record.noise->positions);
 }
 
 void check_pairs(const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference) {
@@ -127,6 +155,9 @@ void summarize_time(Record& record, const std::vector<SampleRecord>& samples) {
       summary_over(samples, [](const SampleRecord& s) { return std::optional(s.time.compress_ms); }).mean;
   const Summary decode = summary_over(samples, [](const SampleRecord& s) { return s.time.decode_ms_per_token; });
   record.decode_ms_per_token = decode.n > 0 ? std::optional(decode.mean) : std::nullopt;
+  record.path.clear();
+  for (const SampleRecord& sample : samples)
+    if (sample.time.decode_ms_per_token) record.path = sample.time.path;
 }
 
 }  // namespace
@@ -138,6 +169,8 @@ void summarize(Record& record, const std::vector<SampleRecord>& samples, const s
   record.n = static_cast<int64_t>(samples.size());
   summarize_metrics(record, samples);
   summarize_divergence(record, samples);
+  summarize_generation(record, samples);
+  summarize_noise(record, reference);
   record.paired = paired_difference(record.primary_metric, samples, reference);
   summarize_bytes(record, samples);
   summarize_time(record, samples);

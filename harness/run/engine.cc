@@ -1,275 +1,493 @@
 #include "harness/run/engine.h"
 
 #include <ATen/ATen.h>
+#include <c10/util/Exception.h>
+#include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
-#include <set>
+#include <deque>
+#include <list>
+#include <memory>
+#include <new>
 
+#include "harness/core/random.h"
 #include "harness/core/stopwatch.h"
 #include "harness/run/fidelity.h"
 #include "harness/run/interrupt.h"
+#include "harness/run/lane.h"
 
 namespace kvsweep {
 namespace {
 
 // Rows of [positions, vocab] float32 held at once: 64 x 49152 x 4 bytes = 12.6 MB for SmolLM2.
-constexpr int64_t kLogitRows = 64;
-constexpr int kTimedSteps = 5;
+constexpr size_t kLogitRows = 64;
+// Tokens that pass through the model in one step, if one row alone does not have more.
+constexpr int64_t kStepTokens = 4096;
+// Rows from which a larger batch gains nothing: on a CPU products are bound by arithmetic, on a GPU by launches.
+constexpr int64_t kCpuRows = 64, kGpuRows = 512;
+// Prefilled contexts that wait for their turn.
+constexpr size_t kOpenSamples = 8;
 
-std::vector<int64_t> chunk_slabs(int64_t count, int64_t chunk) {
-  std::vector<int64_t> slabs(static_cast<size_t>(count / chunk), chunk);
-  if (count % chunk > 0) slabs.push_back(count % chunk);
-  return slabs;
+// What went wrong, for a record; whether it was memory.
+struct Failure {
+  std::string message;
+  bool memory = false;
+};
+
+std::string first_line(const std::string& text) {
+  return text.substr(0, text.find('\n'));
 }
 
-void add_cuts(const at::Tensor& from, int64_t position, int64_t count, std::set<int64_t>& cuts) {
-  const int64_t* first_read = from.const_data_ptr<int64_t>();
-  for (int64_t t = 0; t < from.numel(); ++t)
-    if (first_read[t] > std::max(t, position) && first_read[t] < position + count) cuts.insert(first_read[t]);
+Failure failure_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const c10::OutOfMemoryError& thrown) {
+    return {first_line(thrown.what_without_backtrace()), true};
+  } catch (const c10::Error& thrown) {
+    const std::string message = first_line(thrown.what_without_backtrace());
+    return {message, message.find("not enough memory") != std::string::npos};  // the CPU's allocator
+  } catch (const std::bad_alloc&) {
+    return {"out of memory", true};
+  } catch (const std::exception& thrown) {
+    return {first_line(thrown.what()), false};
+  }
 }
 
-// Where generated text ends: the first of the stop strings, wherever it starts.
-size_t stop_position(const std::string& text, const std::vector<std::string>& stops) {
-  size_t at = std::string::npos;
-  for (const std::string& stop : stops) at = std::min(at, text.find(stop));
-  return at;
+// Runs `work`; what it throws, other than Interrupted.
+template <class F>
+std::optional<Failure> attempt(const F& work) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (...) {
+    return failure_of(std::current_exception());
+  }
+}
+
+// The token that a random number picks, u uniform in [0, 1): the first at which the probabilities, largest first, add
+// up to more than u of those within top_p.
+int32_t sampled(const at::Tensor& log_probs, const Sampling& sampling, double u) {
+  const at::Tensor probs = at::softmax(log_probs.to(at::kCPU, at::kDouble) / sampling.temperature, -1);
+  const auto [sorted, tokens] = probs.sort(/*stable=*/true, -1, /*descending=*/true);
+  const double* p = sorted.const_data_ptr<double>();
+  int64_t kept = 0;
+  double total = 0;
+  while (kept < sorted.numel() && (kept == 0 || total < sampling.top_p)) total += p[kept++];
+  double sum = 0;
+  int64_t at = 0;
+  while (at + 1 < kept && (sum += p[at]) <= u * total) ++at;
+  return static_cast<int32_t>(tokens.const_data_ptr<int64_t>()[at]);
 }
 
 }  // namespace
 
-struct Engine::Lane {
-  const Scheme* scheme = nullptr;
-  std::unique_ptr<KvCache> cache;
-  int64_t tokens = 0;  // appended so far
-  bool generating = true;
-  bool same_prefix = true;  // has generated what the reference has generated
-  RowResult result;
-};
-
-std::vector<int64_t> streaming_slabs(const CompressedFrom& from, int64_t position, int64_t count) {
-  std::set<int64_t> cuts;
-  add_cuts(from.keys, position, count, cuts);
-  add_cuts(from.values, position, count, cuts);
-  cuts.insert(position + count);
-  std::vector<int64_t> slabs;
-  for (int64_t begin = position; const int64_t cut : cuts) {
-    slabs.push_back(cut - begin);
-    begin = cut;
+// One call of Engine::run().
+class EngineRun {
+ public:
+  EngineRun(const Engine& engine, const EngineWork& work, const EngineOptions& options, const Engine::Done& done)
+      : engine_(engine), work_(work), options_(options), done_(done), errors_(work.schemes.size() + 1) {
+    limit_ = options.alone                             ? 1
+             : options.rows > 0                        ? options.rows
+             : engine.llama_.options().device.is_cpu() ? kCpuRows
+                                                       : kGpuRows;
   }
-  return slabs;
-}
+
+  void run() {
+    while (true) {
+      while (may_open()) open();
+      admit();
+      if (active_.empty()) break;
+      step();
+    }
+  }
+
+ private:
+  // A sample in flight. Row 0 is full precision, then the schemes; the last may be the noise row.
+  struct Job {
+    const Sample* sample = nullptr;
+    PrefillTrace trace;
+    double prefill_ms = 0;
+    ReferenceRun reference;
+    SampleOutcome outcome;
+    int64_t waiting = 0;  // rows that have no cache yet
+    int64_t open = 0;     // rows that have no result yet
+  };
+  struct Pending {
+    Job* job;
+    size_t row;
+    bool again = false;  // has failed for want of memory before
+  };
+  struct Active {
+    Pending what;
+    int64_t bytes;
+    std::unique_ptr<Lane> lane;
+    std::vector<Scores> scores;  // of the step
+  };
+  struct Item {
+    Active* active;
+    size_t slot;  // among the scores of its lane
+    ScoredToken token;
+    int64_t hidden_row;
+  };
+
+  const Llama& llama() const { return engine_.llama_; }
+  size_t noise_row() const { return work_.schemes.size() + 1; }
+  bool with_noise() const { return !llama().row_invariant() && !options_.alone; }
+  const Scheme& scheme_of(size_t row) const {
+    return row == 0 || row == noise_row() ? engine_.reference_ : *work_.schemes[row - 1];
+  }
+  bool failed(size_t row) const { return row < errors_.size() && !errors_[row].empty(); }
+  bool replayed() const { return work_.view.chunk_tokens == 0 && !work_.view.as_decoded; }
+
+  int64_t bytes_of(const Sample& sample, size_t row) const {
+    if (work_.cache_bytes.empty()) return 0;
+    const int64_t bytes = work_.cache_bytes[row == noise_row() ? 0 : row];
+    const bool branches = row > 0 && (sample.max_new_tokens > 1 ? options_.greedy_reuse : !sample.choices.empty());
+    return branches ? 2 * bytes : bytes;
+  }
+  bool fits(int64_t more) const { return options_.cache_budget == 0 || used_ + more <= options_.cache_budget; }
+
+  bool may_open() const {
+    if (next_ >= work_.samples.size() || static_cast<int64_t>(queue_.size() + active_.size()) >= limit_) return false;
+    if (jobs_.empty()) return true;
+    const int64_t trace = work_.cache_bytes.empty() ? 0 : work_.cache_bytes[0];
+    return !options_.alone && jobs_.size() < open_limit_ && fits(3 * trace);  // its prefill, its rows' first caches
+  }
+
+  PrefillTrace prefill(std::span<const int32_t> tokens, const PrefillTrace* before) const {
+    PrefillTrace trace;
+    const PrefillSink sink = [&](int64_t layer, const KvSlab& slab) {
+      check_interrupt();
+      const auto at = static_cast<size_t>(layer);
+      trace.k.push_back(before == nullptr ? slab.k.contiguous() : at::cat({before->k[at], slab.k}, 1));
+      trace.v.push_back(before == nullptr ? slab.v.contiguous() : at::cat({before->v[at], slab.v}, 1));
+    };
+    llama().prefill(tokens, sink, 0, before);
+    return trace;
+  }
+
+  // The beginning that samples share is always a prefill of its own, so that its bits do not depend on who came before.
+  PrefillTrace context_of(const Sample& sample) {
+    const std::span<const int32_t> context(sample.context);
+    if (context.empty()) return {};
+    const auto shared = static_cast<size_t>(sample.shared_context);
+    TORCH_CHECK(shared <= context.size(), "sample ", sample.id, " shares ", shared, " tokens of a context of ",
+                context.size());
+    if (shared == 0) return prefill(context, nullptr);
+    const std::vector<int32_t> beginning(context.begin(), context.begin() + sample.shared_context);
+    if (options_.alone || beginning != beginning_tokens_) {
+      beginning_ = prefill(beginning, nullptr);
+      beginning_tokens_ = beginning;
+    }
+    return shared == context.size() ? beginning_ : prefill(context.subspan(shared), &beginning_);
+  }
+
+  void open() {
+    Job& job = jobs_.emplace_back();
+    job.sample = work_.samples[next_];
+    job.outcome.sample = next_++;
+    job.outcome.rows.resize(work_.schemes.size() + 1);
+    if (replayed()) {
+      const Stopwatch watch(llama().options().device);
+      if (const auto failure = attempt([&] { job.trace = context_of(*job.sample); })) {
+        if (failure->memory && jobs_.size() > 1) {  // when the samples before it are done
+          open_limit_ = jobs_.size() - 1;
+          --next_;
+          jobs_.pop_back();
+          return;
+        }
+        for (RowOutcome& row : job.outcome.rows) row.error = failure->message;
+        return close(job);
+      }
+      job.prefill_ms = watch.ms();
+      used_ += job.trace.bytes();
+    }
+    job.waiting = job.open = 1;
+    queue_.push_front({&job, 0});
+  }
+
+  // After the full-precision row, the rows that are compared with it.
+  void queue_rows(Job& job) {
+    for (size_t row = 1; row <= work_.schemes.size(); ++row) {
+      if (work_.schemes[row - 1]->traits().lossless || failed(row)) continue;
+      queue_.push_back({&job, row});
+      ++job.waiting;
+      ++job.open;
+    }
+    if (with_noise()) {
+      queue_.push_back({&job, noise_row()});
+      ++job.waiting;
+      ++job.open;
+    }
+  }
+
+  void admit() {
+    while (!queue_.empty() && static_cast<int64_t>(active_.size()) < limit_) {
+      const Pending next = queue_.front();
+      const int64_t bytes = bytes_of(*next.job->sample, next.row);
+      if (!active_.empty() && !fits(bytes)) return;
+      queue_.pop_front();
+      if (failed(next.row)) {
+        --next.job->waiting;
+        leave(*next.job);
+        continue;
+      }
+      start(next, bytes);
+    }
+  }
+
+  void start(const Pending& what, int64_t bytes) {
+    Job& job = *what.job;
+    active_.push_back({what, bytes, nullptr, {}});
+    Active& active = active_.back();
+    used_ += bytes;
+    const auto failure = attempt([&] {
+      active.lane = std::make_unique<Lane>(*job.sample, work_.view, scheme_of(what.row), llama(), engine_.tokenizer_);
+      if (what.row > 0) active.lane->compare_with(&job.reference, options_.greedy_reuse && !options_.alone);
+      PrefillTrace own;  // nothing is shared, or the trace is gone since every row had it once
+      const bool again = replayed() && ((options_.alone && what.row > 0) || (what.again && job.trace.k.empty()));
+      if (again) own = context_of(*job.sample);
+      active.lane->start(!replayed() ? nullptr : again ? &own : &job.trace);
+      active.lane->result().time.prefill_ms = job.prefill_ms;
+    });
+    --job.waiting;
+    if (failure) return failures_.emplace_back(&active, *failure), settle();
+    // The full-precision row is followed by the others.
+    if (what.row > 0 && job.waiting == 0) drop_trace(job);
+  }
+
+  void drop_trace(Job& job) {
+    used_ -= job.trace.bytes();
+    job.trace = {};
+  }
+
+  void step() {
+    check_interrupt();
+    std::vector<Active*> lanes;
+    std::vector<Row> rows;
+    int64_t tokens = 0;
+    for (Active& active : active_) {
+      if (!lanes.empty() && tokens >= kStepTokens) break;
+      const auto failure = attempt([&] {
+        rows.push_back(active.lane->feed());
+        tokens += static_cast<int64_t>(rows.back().tokens.size());
+      });
+      if (failure) {
+        failures_.emplace_back(&active, *failure);
+      } else {
+        lanes.push_back(&active);
+      }
+    }
+    if (!lanes.empty()) {
+      at::Tensor hidden;
+      if (const auto failure = attempt([&] { hidden = llama().try_step(rows); })) {
+        for (Active* lane : lanes) failures_.emplace_back(lane, *failure);
+      } else {
+        take(lanes, rows, hidden);
+      }
+    }
+    settle();
+  }
+
+  void take(const std::vector<Active*>& lanes, std::vector<Row>& rows, const at::Tensor& hidden) {
+    std::vector<Item> items;
+    std::vector<size_t> whole;
+    int64_t first = 0;
+    for (size_t i = 0; i < lanes.size(); ++i) {
+      const int64_t begin = first;
+      first += static_cast<int64_t>(rows[i].tokens.size());
+      if (rows[i].error) {
+        failures_.emplace_back(lanes[i], failure_of(rows[i].error));
+        continue;
+      }
+      whole.push_back(i);
+      for (ScoredToken& token : lanes[i]->lane->scored()) {
+        const size_t slot = lanes[i]->scores.size();
+        const int64_t row = begin + token.token;
+        lanes[i]->scores.emplace_back();
+        if (lanes[i]->what.row == 0) lanes[i]->what.job->reference.hidden.push_back(hidden.narrow(0, row, 1).clone());
+        items.push_back({lanes[i], slot, std::move(token), row});
+      }
+    }
+    score(items, hidden);
+    for (const size_t i : whole) {
+      Active& active = *lanes[i];
+      Lane& lane = *active.lane;
+      const auto failure = attempt([&] {
+        lane.take(rows[i], active.scores);
+        active.scores.clear();
+        const bool timed = options_.time_first && active.what.job->outcome.sample == 0 && lane.query_just_read();
+        if (timed && active.what.row != noise_row()) lane.time_decode();
+        if (lane.done()) lane.finish();
+      });
+      if (failure) failures_.emplace_back(&active, *failure);
+    }
+  }
+
+  // Positions of one sample together, so that rows share the reference's logits.
+  void score(std::vector<Item>& items, const at::Tensor& hidden) const {
+    const auto key = [](const Item& item) {
+      return std::pair(item.active->what.job->outcome.sample, item.token.position);
+    };
+    std::stable_sort(items.begin(), items.end(), [&](const Item& a, const Item& b) { return key(a) < key(b); });
+    for (size_t begin = 0; begin < items.size();) {
+      check_interrupt();
+      std::vector<int64_t> step_rows, own, reference;
+      std::vector<at::Tensor> references;
+      const Item* latest = nullptr;  // whose reference was added last
+      size_t end = begin;
+      for (; end < items.size() && step_rows.size() + references.size() + 2 <= kLogitRows; ++end) {
+        const Item& item = items[end];
+        own.push_back(static_cast<int64_t>(step_rows.size()));
+        step_rows.push_back(item.hidden_row);
+        const bool compared = item.token.compared && item.active->what.row > 0;
+        if (compared && (latest == nullptr || key(item) != key(*latest))) {
+          references.push_back(item.active->what.job->reference.hidden.at(static_cast<size_t>(item.token.position)));
+          latest = &item;
+        }
+        reference.push_back(compared ? -static_cast<int64_t>(references.size()) : own.back());
+      }
+      for (int64_t& row : reference)
+        if (row < 0) row = static_cast<int64_t>(step_rows.size()) - row - 1;
+      references.insert(references.begin(),
+                        hidden.index_select(0, at::tensor(step_rows, at::kLong).to(hidden.device())));
+      const at::Tensor log_probs = at::log_softmax(llama().logits(at::cat(references)), -1);
+      read_scores({items.data() + begin, end - begin}, log_probs, own, reference);
+      begin = end;
+    }
+  }
+
+  static void read_scores(std::span<Item> items, const at::Tensor& log_probs, const std::vector<int64_t>& own,
+                          const std::vector<int64_t>& reference) {
+    const Fidelity fidelity = compare_rows(log_probs, own, reference);
+    std::vector<int64_t> rows, tokens;
+    for (size_t i = 0; i < items.size(); ++i)
+      for (const int32_t token : items[i].token.wanted) {
+        rows.push_back(own[i]);
+        tokens.push_back(token);
+      }
+    const std::vector<float> wanted = log_probs_of(log_probs, rows, tokens);
+    auto next = wanted.begin();
+    for (size_t i = 0; i < items.size(); ++i) {
+      const Item& item = items[i];
+      const Sampling& sampling = item.active->what.job->sample->sampling;
+      Scores& scores = item.active->scores[item.slot];
+      scores.kl = fidelity.kl[i];
+      scores.flip = fidelity.flip[i];
+      scores.best = scores.chosen = fidelity.best[i];
+      if (sampling.temperature > 0) {
+        Rng rng(derive_seed(sampling.seed, fmt::format("token/{}", item.token.position)));
+        scores.chosen = sampled(log_probs.select(0, own[i]), sampling, rng.uniform());
+      }
+      scores.log_probs.assign(next, next + std::ssize(item.token.wanted));
+      next += std::ssize(item.token.wanted);
+    }
+  }
+
+  // Takes away what has finished or failed.
+  void settle() {
+    const auto beside = static_cast<int64_t>(active_.size());
+    for (const auto& [active, failure] : failures_) {
+      if (failure.memory && beside > 1) {
+        limit_ = std::max<int64_t>(1, beside / 2);
+        try_again(*active);
+      } else {
+        fail(*active, failure);
+      }
+    }
+    failures_.clear();
+    for (auto at = active_.begin(); at != active_.end();) {
+      Active& active = *at++;
+      if (active.lane != nullptr && active.lane->done()) complete(active);
+    }
+  }
+
+  void try_again(Active& active) {
+    Pending what = active.what;
+    what.again = true;
+    ++what.job->waiting;
+    remove(active);
+    if (what.row == 0) {
+      what.job->reference = {};
+      queue_.push_front(what);
+    } else {
+      queue_.push_back(what);
+    }
+  }
+
+  void remove(Active& active) {
+    used_ -= active.bytes;
+    active_.remove_if([&](const Active& one) { return &one == &active; });
+  }
+
+  void fail(Active& active, const Failure& failure) {
+    Job& job = *active.what.job;
+    const size_t row = active.what.row;
+    remove(active);
+    if (row == 0)
+      for (RowOutcome& outcome : job.outcome.rows) outcome.error = "full precision: " + failure.message;
+    if (row > 0 && row < errors_.size()) errors_[row] = failure.message;
+    leave(job);
+  }
+
+  void complete(Active& active) {
+    Job& job = *active.what.job;
+    const size_t row = active.what.row;
+    if (row == 0) {
+      job.reference.decisions = active.lane->decisions();
+      job.outcome.rows[0].result = std::move(active.lane->result());
+      remove(active);
+      queue_rows(job);
+      if (job.waiting == 0) drop_trace(job);
+    } else {
+      if (row == noise_row())
+        job.outcome.noise = std::move(active.lane->result());
+      else
+        job.outcome.rows[row].result = std::move(active.lane->result());
+      remove(active);
+    }
+    leave(job);
+  }
+
+  void leave(Job& job) {
+    if (--job.open == 0) close(job);
+  }
+
+  void close(Job& job) {
+    drop_trace(job);
+    for (size_t row = 1; row <= work_.schemes.size(); ++row) {
+      RowOutcome& outcome = job.outcome.rows[row];
+      if (work_.schemes[row - 1]->traits().lossless) outcome = job.outcome.rows[0];
+      if (failed(row)) outcome.error = errors_[row];
+    }
+    done_(std::move(job.outcome));
+    jobs_.remove_if([&](const Job& one) { return &one == &job; });
+  }
+
+  const Engine& engine_;
+  const EngineWork& work_;
+  const EngineOptions& options_;
+  const Engine::Done& done_;
+  int64_t limit_ = 1;  // rows of a batch
+  size_t open_limit_ = kOpenSamples;
+  size_t next_ = 0;   // sample to be opened
+  int64_t used_ = 0;  // bytes of traces and planned bytes of caches
+  std::list<Job> jobs_;
+  std::deque<Pending> queue_;
+  std::list<Active> active_;
+  std::vector<std::pair<Active*, Failure>> failures_;  // of this step
+  std::vector<std::string> errors_;                    // by row: of schemes that have failed
+  std::vector<int32_t> beginning_tokens_;
+  PrefillTrace beginning_;
+};
 
 Engine::Engine(const Llama& llama, const Tokenizer& tokenizer, const Scheme& reference)
     : llama_(llama), tokenizer_(tokenizer), reference_(reference) {}
 
-std::vector<RowResult> Engine::evaluate(const Sample& sample, const View& view,
-                                        const std::vector<const Scheme*>& schemes, bool time_decode) const {
-  std::vector<Lane> lanes = make_lanes(sample, schemes);
-  feed_context(sample, view, lanes);
-  const at::Tensor hidden = feed_query(sample, view, lanes);
-  if (time_decode)
-    for (Lane& lane : lanes) lane.result.time.decode_ms_per_token = time_decode_alone(lane, sample.query.back());
-  if (sample.max_new_tokens > 0) {
-    generate(sample, hidden, lanes);
-  } else {
-    score(sample, hidden, lanes);
-  }
-  std::vector<RowResult> results;
-  size_t lane = 0;
-  finish(lanes[0]);
-  results.push_back(lanes[0].result);
-  for (const Scheme* scheme : schemes) {
-    if (!scheme->traits().lossless) finish(lanes[++lane]);
-    results.push_back(scheme->traits().lossless ? results[0] : lanes[lane].result);
-  }
-  return results;
-}
-
-std::vector<Engine::Lane> Engine::make_lanes(const Sample& sample, const std::vector<const Scheme*>& schemes) const {
-  TORCH_CHECK(!sample.query.empty(), "sample ", sample.id, " has no query: nothing would read the cache");
-  TORCH_CHECK(sample.choices.empty() && sample.sampling.temperature == 0, "sample ", sample.id,
-              " asks for what this engine does not do: choices or sampling");
-  const int64_t expected =
-      static_cast<int64_t>(sample.context.size() + sample.query.size()) + sample.max_new_tokens + kTimedSteps;
-  std::vector<Lane> lanes(1);
-  lanes[0].scheme = &reference_;
-  for (const Scheme* scheme : schemes) {
-    if (scheme->traits().lossless) continue;
-    lanes.emplace_back();
-    lanes.back().scheme = scheme;
-  }
-  for (Lane& lane : lanes) lane.cache = lane.scheme->make_cache(llama_.cache_context(expected));
-  return lanes;
-}
-
-void Engine::feed_context(const Sample& sample, const View& view, std::vector<Lane>& lanes) const {
-  const auto count = static_cast<int64_t>(sample.context.size());
-  Stopwatch total(llama_.options().device);
-  if (view.chunk_tokens == 0 && count > 0) {
-    Stopwatch watch(llama_.options().device);
-    const PrefillSink sink = [&](int64_t layer, const KvSlab& slab) {
-      check_interrupt();
-      for (Lane& lane : lanes) {
-        watch.restart();
-        lane.cache->append(layer, slab);
-        lane.result.time.compress_ms += watch.ms();
-      }
-    };
-    llama_.prefill(sample.context, sink, 0);
-    for (Lane& lane : lanes) lane.tokens = count;
-  }
-  if (view.chunk_tokens > 0) {
-    std::vector<Lane*> rows;
-    for (Lane& lane : lanes) rows.push_back(&lane);
-    for (int64_t begin = 0; begin < count; begin += view.chunk_tokens) {
-      const int64_t size = std::min(view.chunk_tokens, count - begin);
-      const std::vector<int32_t> chunk(sample.context.begin() + begin, sample.context.begin() + begin + size);
-      step(rows, std::vector(rows.size(), chunk), std::vector(rows.size(), std::vector<int64_t>{size}));
-    }
-  }
-  double compress_ms = 0;
-  for (Lane& lane : lanes) {
-    lane.cache->finish_context();
-    compress_ms += lane.result.time.compress_ms;
-    lane.result.compressed_reads = 0;  // what the context read of itself is not what is scored
-    lane.result.time.attend_ms = 0;
-  }
-  const double prefill_ms = total.ms() - compress_ms;
-  for (Lane& lane : lanes) lane.result.time.prefill_ms = prefill_ms;
-}
-
-at::Tensor Engine::feed_query(const Sample& sample, const View& view, std::vector<Lane>& lanes) const {
-  const auto context = static_cast<int64_t>(sample.context.size()), count = static_cast<int64_t>(sample.query.size());
-  std::vector<Lane*> rows;
-  std::vector<std::vector<int64_t>> slabs;
-  for (Lane& lane : lanes) {
-    rows.push_back(&lane);
-    slabs.push_back(view.chunk_tokens > 0
-                        ? chunk_slabs(count, view.chunk_tokens)
-                        : streaming_slabs(lane.scheme->compressed_from(context, context + count), context, count));
-  }
-  return step(rows, std::vector(rows.size(), sample.query), slabs);
-}
-
-at::Tensor Engine::step(std::vector<Lane*>& lanes, const std::vector<std::vector<int32_t>>& tokens,
-                        const std::vector<std::vector<int64_t>>& slabs) const {
-  check_interrupt();
-  std::vector<Row> rows(lanes.size());
-  for (size_t i = 0; i < lanes.size(); ++i) {
-    rows[i].cache = lanes[i]->cache.get();
-    rows[i].tokens = tokens[i];
-    rows[i].position = lanes[i]->tokens;
-    rows[i].slabs = slabs[i];
-  }
-  at::Tensor hidden = llama_.step(rows);
-  for (size_t i = 0; i < lanes.size(); ++i) {
-    lanes[i]->tokens += static_cast<int64_t>(tokens[i].size());
-    lanes[i]->result.compressed_reads += rows[i].compressed_reads;
-    lanes[i]->result.time.attend_ms += rows[i].attend_ms;
-  }
-  return hidden;
-}
-
-void Engine::score(const Sample& sample, const at::Tensor& hidden, std::vector<Lane>& lanes) const {
-  const auto count = static_cast<int64_t>(sample.query.size());
-  const at::Tensor targets = at::tensor(std::vector<int64_t>(sample.query.begin(), sample.query.end()), at::kLong);
-  for (int64_t begin = 0; begin < count - 1; begin += kLogitRows) {
-    check_interrupt();
-    const int64_t size = std::min(kLogitRows, count - 1 - begin);
-    at::Tensor reference;
-    for (size_t i = 0; i < lanes.size(); ++i) {
-      const at::Tensor rows = hidden.narrow(0, static_cast<int64_t>(i) * count + begin, size);
-      const at::Tensor log_probs = at::log_softmax(llama_.logits(rows), -1);
-      if (i == 0) reference = log_probs;
-      RowResult& result = lanes[i].result;
-      const std::vector<float> nll = negative_log_likelihood(log_probs, targets.narrow(0, begin + 1, size));
-      result.output.nll.insert(result.output.nll.end(), nll.begin(), nll.end());
-      const Fidelity fidelity = compare_distributions(reference, log_probs);
-      result.kl.insert(result.kl.end(), fidelity.kl.begin(), fidelity.kl.end());
-      result.top1_flips += std::count(fidelity.flip.begin(), fidelity.flip.end(), true);
-    }
-  }
-}
-
-void Engine::generate(const Sample& sample, at::Tensor hidden, std::vector<Lane>& lanes) const {
-  const std::vector<int32_t> ends = tokenizer_.end_tokens();
-  std::vector<Lane*> active;
-  std::vector<int64_t> last_rows;
-  for (size_t i = 0; i < lanes.size(); ++i) {
-    active.push_back(&lanes[i]);
-    last_rows.push_back(static_cast<int64_t>((i + 1) * sample.query.size()) - 1);
-  }
-  hidden = hidden.index_select(0, at::tensor(last_rows, at::kLong).to(hidden.device()));
-  at::Tensor reference;
-  for (int64_t made = 0;; ++made) {
-    const at::Tensor log_probs = at::log_softmax(llama_.logits(hidden), -1);
-    const at::Tensor best = log_probs.argmax(-1).to(at::kCPU);
-    if (active[0] == &lanes[0]) reference = log_probs.narrow(0, 0, 1);
-    std::vector<Lane*> next;
-    std::vector<std::vector<int32_t>> tokens;
-    for (size_t i = 0; i < active.size(); ++i) {
-      Lane& lane = *active[i];
-      const auto token = static_cast<int32_t>(best.const_data_ptr<int64_t>()[i]);
-      if (lane.same_prefix) {
-        const Fidelity fidelity = compare_distributions(reference, log_probs.narrow(0, static_cast<int64_t>(i), 1));
-        lane.result.kl.push_back(fidelity.kl[0]);
-        lane.same_prefix = !fidelity.flip[0];
-        lane.result.top1_flips += fidelity.flip[0] ? 1 : 0;
-        if (fidelity.flip[0]) lane.result.first_divergence = made;
-      }
-      std::vector<int32_t>& output = lane.result.output.tokens;
-      const bool ended = std::find(ends.begin(), ends.end(), token) != ends.end();
-      if (!ended) output.push_back(token);
-      std::string& text = lane.result.output.text;
-      text = tokenizer_.decode(output, true);
-      const size_t cut = stop_position(text, sample.stop);
-      text = lossy_utf8(text.substr(0, cut));
-      if (ended || cut != std::string::npos || made + 1 >= sample.max_new_tokens) continue;
-      next.push_back(&lane);
-      tokens.push_back({token});
-    }
-    if (next.empty()) return;
-    hidden = step(next, tokens, std::vector(next.size(), std::vector<int64_t>{1}));
-    active = std::move(next);
-  }
-}
-
-std::optional<double> Engine::time_decode_alone(const Lane& lane, int32_t token) const {
-  if (lane.tokens + kTimedSteps > llama_.config().max_positions) return std::nullopt;
-  const std::unique_ptr<KvCache> cache = lane.cache->clone();
-  std::vector<double> times;
-  for (int i = 0; i < kTimedSteps; ++i) {
-    check_interrupt();
-    Row row;
-    row.cache = cache.get();
-    row.tokens = {token};
-    row.position = lane.tokens + i;
-    row.slabs = {1};
-    const Stopwatch watch(llama_.options().device);
-    llama_.logits(llama_.step({&row, 1}));
-    times.push_back(watch.ms());
-  }
-  std::sort(times.begin() + 1, times.end());  // the first step warms up
-  return times[1 + (kTimedSteps - 1) / 2];
-}
-
-void Engine::finish(Lane& lane) const {
-  const LlamaConfig& config = llama_.config();
-  ByteLedger ledger;
-  lane.cache->account(ledger);
-  CacheBytes& bytes = lane.result.bytes;
-  for (size_t role = 0; role < kByteRoleNames.size(); ++role)
-    if (const int64_t live = ledger.live(static_cast<ByteRole>(role)); live > 0)
-      bytes.by_role[std::string(kByteRoleNames[role])] = live;
-  bytes.live = ledger.live_bytes();
-  bytes.reserved = ledger.reserved_bytes();
-  ByteLedger shared;
-  lane.scheme->account_shared(shared);
-  bytes.shared = shared.live_bytes();
-  bytes.tokens = lane.tokens;
-  bytes.values = 2 * config.layers * config.kv_heads * config.head_dim * lane.tokens;
-  lane.result.compressed_reads /= config.layers;
+void Engine::run(const EngineWork& work, const EngineOptions& options, const Done& done) const {
+  EngineRun(*this, work, options, done).run();
 }
 
 }  // namespace kvsweep

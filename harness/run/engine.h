@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "harness/core/scheme.h"
@@ -18,42 +20,65 @@ struct RowResult {
   std::vector<float> kl;          // per position where this row and the reference have read the same tokens
   int64_t top1_flips = 0;         // of those positions
   int64_t first_divergence = -1;  // index of the first generated token that differs from the reference's; -1: none
+  int64_t reused_tokens = 0;      // generated tokens that were checked as part of a chunk instead of decoded
   int64_t compressed_reads = 0;   // (query, token) pairs of query and answer, mean over layers
   CacheBytes bytes;               // at the end of the sample
   SampleTime time;
+};
+
+struct RowOutcome {
+  RowResult result;
+  std::string error;  // first line of what was thrown; then the result means nothing
+};
+
+struct SampleOutcome {
+  size_t sample = 0;             // index into what run() was given
+  std::vector<RowOutcome> rows;  // full precision, then each scheme; a lossless scheme is the first one again
+  // Full precision once more, as a row of its own elsewhere in the batches: what moves without any compression. Absent
+  // where a row does not depend on its batch.
+  std::optional<RowResult> noise;
 };
 
 // Sizes of the slabs in which tokens [position, position + count) may be appended so that every query reads exactly
 // what token-by-token decoding would have left it: cut wherever an earlier token is first read compressed.
 std::vector<int64_t> streaming_slabs(const CompressedFrom& from, int64_t position, int64_t count);
 
-// Evaluates one sample under many schemes at once: one full-precision prefill whose keys and values go to every cache
-// layer by layer, then one batch whose rows are the schemes. Row 0 of the batch is full precision, the reference of
-// every KL and flip.
+struct EngineOptions {
+  // Check the full-precision continuation in chunks and decode from the first token that differs; exact either way.
+  bool greedy_reuse = true;
+  int64_t rows = 0;          // of a batch at most; 0: what the device is good for
+  int64_t cache_budget = 0;  // bytes of prefills and caches held at once; 0: no limit
+  bool alone = false;        // share nothing: every row has its own prefill and its own batch (what others do)
+  bool time_first = false;   // measure decode_ms_per_token of each row of the first sample alone, on clones
+};
+
+// What run() evaluates.
+struct EngineWork {
+  std::vector<const Sample*> samples;
+  View view;
+  std::vector<const Scheme*> schemes;
+  // Bytes of one cache at the end of the longest sample: full precision, then each scheme. Empty: not known, no budget.
+  std::vector<int64_t> cache_bytes;
+};
+
+// Evaluates samples under schemes. In view `exact` each context is prefilled once in full precision and replayed into
+// every scheme; a beginning that samples share is prefilled once for all of them. Rows (scheme x sample) then decode as
+// one batch: one GEMM a layer over all of them, attention row by row; a row that has finished makes room for one that
+// waits. The full-precision row of a sample goes first and leaves its tokens and hidden states behind: the reference of
+// every KL, flip and divergence, whatever batch the others run in.
 class Engine {
  public:
   // reference: a lossless scheme. All outlive the engine.
   Engine(const Llama& llama, const Tokenizer& tokenizer, const Scheme& reference);
 
-  // Results of the reference, then of each scheme. A lossless scheme is the reference itself and costs no row.
-  // time_decode: also measure decode_ms_per_token of each row alone, on clones.
-  // Throws Interrupted between steps.
-  std::vector<RowResult> evaluate(const Sample& sample, const View& view, const std::vector<const Scheme*>& schemes,
-                                  bool time_decode) const;
+  using Done = std::function<void(SampleOutcome&&)>;
+  // Calls `done` for each sample as it is complete, not always in order. A scheme that throws has its error
+  // in every sample that is not complete yet, and costs nothing more; for want of memory it is first tried again with
+  // fewer rows beside it. Throws Interrupted between steps, and whatever `done` throws.
+  void run(const EngineWork& work, const EngineOptions& options, const Done& done) const;
 
  private:
-  struct Lane;
-  std::vector<Lane> make_lanes(const Sample& sample, const std::vector<const Scheme*>& schemes) const;
-  void feed_context(const Sample& sample, const View& view, std::vector<Lane>& lanes) const;
-  at::Tensor feed_query(const Sample& sample, const View& view, std::vector<Lane>& lanes) const;
-  void score(const Sample& sample, const at::Tensor& hidden, std::vector<Lane>& lanes) const;
-  void generate(const Sample& sample, at::Tensor hidden, std::vector<Lane>& lanes) const;
-  at::Tensor step(std::vector<Lane*>& lanes, const std::vector<std::vector<int32_t>>& tokens,
-                  const std::vector<std::vector<int64_t>>& slabs) const;
-  // Nothing where the steps would leave the model's range of positions.
-  std::optional<double> time_decode_alone(const Lane& lane, int32_t token) const;
-  void finish(Lane& lane) const;
-
+  friend class EngineRun;
   const Llama& llama_;
   const Tokenizer& tokenizer_;
   const Scheme& reference_;

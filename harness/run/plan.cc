@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <numeric>
 #include <string>
 
 #include "harness/core/stopwatch.h"
@@ -13,6 +14,7 @@ namespace {
 
 constexpr int64_t kProbeTokens = 128;
 constexpr int64_t kProbeRows = 8;
+constexpr int64_t kBatchTokens = 1024;    // of short rows that pass through the model together
 constexpr int64_t kPlanValues = 1 << 26;  // filled into a cache to see how large it gets
 
 double step_ms(const Llama& llama, const Scheme& scheme, int64_t rows) {
@@ -21,7 +23,13 @@ double step_ms(const Llama& llama, const Scheme& scheme, int64_t rows) {
   double best = 0;
   for (int64_t position = 0; position < 3; ++position) {
     std::vector<Row> batch(static_cast<size_t>(rows));
-    for (int64_t i = 0; i < rows; ++i) batch[i] = {caches[i].get(), {0}, position, {1}};
+    for (int64_t i = 0; i < rows; ++i) {
+      Row& row = batch[static_cast<size_t>(i)];
+      row.cache = caches[static_cast<size_t>(i)].get();
+      row.tokens = {0};
+      row.position = position;
+      row.slabs = {1};
+    }
     const Stopwatch watch(llama.options().device);
     llama.logits(llama.step(batch));
     const double ms = watch.ms();
@@ -69,23 +77,34 @@ GroupPlan plan_group(const SweepGroup& group, const std::vector<const Scheme*>& 
   GroupPlan plan;
   plan.points = static_cast<int64_t>(pending.size());
   plan.samples = samples;
-  plan.cache_bytes = cache_bytes(reference, llama, tokens);
+  plan.row_bytes.push_back(cache_bytes(reference, llama, tokens + generated));
   double rows = 1;
   for (const Scheme* scheme : pending) {
-    if (scheme->traits().lossless) continue;
-    plan.cache_bytes += cache_bytes(*scheme, llama, tokens);
-    ++rows;
+    const bool lossless = scheme->traits().lossless;
+    plan.row_bytes.push_back(lossless ? 0 : cache_bytes(*scheme, llama, tokens + generated));
+    if (!lossless) ++rows;
   }
-  plan.transient_bytes = 4 * (values / config.layers + tokens * (2 * config.intermediate + 4 * config.hidden));
+  const bool replayed = group.view.chunk_tokens == 0 && !group.view.as_decoded;
+  if (replayed) plan.prefill_bytes = values * static_cast<int64_t>(c10::elementSize(llama.options().dtype));
+  plan.transient_bytes =
+      4 * (values / config.layers + std::max(tokens, kBatchTokens) * (config.intermediate + 4 * config.hidden));
   // The query reads the cache as few slabs, a generated token once.
   const double reads =
       rows * static_cast<double>(generated + 2) * static_cast<double>(values) * speed.read_ns_per_value * 1e-6;
   const double steps = static_cast<double>(generated) * (speed.step_ms + (rows - 1) * speed.step_ms_per_row) +
                        rows * static_cast<double>(query) * speed.prefill_ms_per_token;
   const double prefill = speed.prefill_ms_per_token * static_cast<double>(tokens);
-  const double context = group.view.chunk_tokens > 0 ? prefill * rows : prefill;
+  const double context = replayed ? prefill : prefill * rows;
   plan.seconds_per_sample = (context + steps + reads) * 1e-3;
   return plan;
+}
+
+int64_t GroupPlan::cache_bytes() const {
+  return std::accumulate(row_bytes.begin(), row_bytes.end(), int64_t{0});
+}
+
+int64_t GroupPlan::smallest_bytes() const {
+  return prefill_bytes + 2 * *std::max_element(row_bytes.begin(), row_bytes.end());
 }
 
 int64_t available_memory_bytes() {

@@ -22,9 +22,13 @@ Speed measure_speed(const Llama& llama, const Scheme& reference);
 struct GroupPlan {
   int64_t points = 0, samples = 0;  // to be run, after what an earlier run has left
   int64_t done_samples = 0;         // left by an earlier run
-  int64_t cache_bytes = 0;          // all caches of one sample at its end
-  int64_t transient_bytes = 0;      // the largest temporary: one layer's activations and one cache read in float32
+  std::vector<int64_t> row_bytes;   // one cache at a sample's end: full precision, then each scheme
+  int64_t prefill_bytes = 0;        // keys and values of one context, until the last scheme has them
+  int64_t transient_bytes = 0;      // the largest temporaries: activations, one layer of a cache read in float32
   double seconds_per_sample = 0;    // all points of one sample
+
+  int64_t cache_bytes() const;     // all caches of one sample at its end
+  int64_t smallest_bytes() const;  // one prefill and the largest cache, twice: a row may branch
 };
 GroupPlan plan_group(const SweepGroup& group, const std::vector<const Scheme*>& pending, const Scheme& reference,
                      const Llama& llama, const Speed& speed, int64_t samples);

@@ -38,6 +38,7 @@ Provenance provenance_of(const LoadedModel& model, const std::string& command) {
   env.cpu = cpu_model();
   env.started_at = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   env.threads = at::get_num_threads();
+  env.deterministic = model.llama->row_invariant();
   env.weights_sha256 = model.weights_sha256;
   env.command = command;
   return env;

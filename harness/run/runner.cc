@@ -29,12 +29,40 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
-}
-
 std::string hash_of_prompt(const Sample& sample) {
   return sha256_hex(fmt::format("{}|{}", fmt::join(sample.context, " "), fmt::join(sample.query, " ")));
+}
+
+// What a row made of a sample, without point and scores.
+SampleRecord line_of(const Sample& sample, int64_t index, const RowResult& result) {
+  SampleRecord line;
+  line.sample_id = sample.id;
+  line.index = index;
+  line.prompt_hash = hash_of_prompt(sample);
+  line.context_tokens = std::ssize(sample.context);
+  line.query_tokens = std::ssize(sample.query);
+  line.tags = sample.tags;
+  line.output = result.output.text;
+  line.output_tokens = result.output.tokens;
+  line.kl = result.kl;
+  line.top1_flips = result.top1_flips;
+  line.first_divergence = result.first_divergence;
+  line.reused_tokens = result.reused_tokens;
+  line.compressed_reads = result.compressed_reads;
+  line.bytes = result.bytes;
+  line.time = result.time;
+  return line;
+}
+
+Noise noise_of(const RowResult& row) {
+  Noise noise;
+  noise.positions = std::ssize(row.kl);
+  noise.top1_flips = row.top1_flips;
+  for (const float kl : row.kl) {
+    noise.kl += static_cast<double>(kl) / static_cast<double>(noise.positions);
+    noise.kl_max = std::max(noise.kl_max, static_cast<double>(kl));
+  }
+  return noise;
 }
 
 // One group of a sweep while it runs.
@@ -75,11 +103,11 @@ class SweepRun {
   int64_t own_samples(const GroupRun& run) const;
   bool sample_done(const GroupRun& run, const Sample& sample) const;
   ShardGroup shard_group(const GroupRun& run) const;
-  void evaluate_sample(GroupRun& run, const LoadedModel& model, int64_t index);
-  std::vector<RowResult> evaluate_or_fail(GroupRun& run, const LoadedModel& model, const Sample& sample, bool timed);
-  std::optional<std::string> error_of(const Engine& engine, const Sample& sample, const View& view,
-                                      const std::vector<const Scheme*>& schemes, bool timed,
-                                      std::vector<RowResult>& results) const;
+  int64_t cache_budget(const GroupRun& run, const Llama& llama) const;
+  void check_memory(const std::vector<GroupRun>& runs, const Llama& llama) const;
+  EngineOptions engine_options(const GroupRun& run, const LoadedModel& model) const;
+  void store_sample(GroupRun& run, const std::vector<const SweepPoint*>& points, int64_t index,
+                    SampleOutcome&& outcome);
   void write_records(const GroupRun& run);
   Record blank_record(const GroupRun& run, const SweepPoint& point) const;
   void fail(GroupRun& run, const SweepPoint& point, const std::string& error);
@@ -181,7 +209,9 @@ int SweepRun::run() {
 }
 
 void SweepRun::run_model(const std::string& model) {
-  const LoadedModel loaded = load_model(resolve_model(model));
+  ModelSpec spec = resolve_model(model);
+  spec.deterministic = sweep_.deterministic;
+  const LoadedModel loaded = load_model(spec);
   env_ = provenance_of(loaded, options_.command);
   warnings_ = loaded.llama->weight_warnings();
   for (const std::string& warning : warnings_) warn(warning);
@@ -203,6 +233,7 @@ void SweepRun::run_model(const std::string& model) {
     runs.push_back(std::move(run));
   }
   print_plan(model, loaded, runs);
+  check_memory(runs, *loaded.llama);
   if (options_.dry_run) return;
   double seconds = 0;
   int64_t items = 0;
@@ -256,14 +287,14 @@ void SweepRun::print_plan(const std::string& model, const LoadedModel& loaded,
     const double group_seconds = plan.seconds_per_sample * static_cast<double>(plan.samples);
     fmt::print(to, "  {} tokens={} view={} seed={}: {} points x {} samples, caches {}, about {}\n", point.task,
                point.tokens, point.view, point.seed, plan.points, plan.samples,
-               human_bytes(static_cast<double>(plan.cache_bytes)), human_duration(group_seconds));
-    peak = std::max(peak, plan.cache_bytes + plan.transient_bytes);
+               human_bytes(static_cast<double>(plan.cache_bytes())), human_duration(group_seconds));
+    peak = std::max(peak, plan.smallest_bytes() + plan.transient_bytes);
     seconds += group_seconds;
   }
-  fmt::print(to, "  about {} in all, {} of memory at the peak\n", human_duration(seconds),
-             human_bytes(static_cast<double>(weights + peak)));
+  fmt::print(to, "  about {} in all; {} of memory for one row at a time, more is used where there is more\n",
+             human_duration(seconds), human_bytes(static_cast<double>(weights + peak)));
   if (const int64_t available = available_memory_bytes(); loaded.llama->options().device.is_cpu() && peak > available)
-    warn(fmt::format("caches and temporaries need {}, {} are free: points may fail for want of memory",
+    warn(fmt::format("one row needs {} of caches and temporaries, {} are free: points may fail for want of memory",
                      human_bytes(static_cast<double>(peak)), human_bytes(static_cast<double>(available))));
 }
 
@@ -298,85 +329,84 @@ bool SweepRun::sample_done(const GroupRun& run, const Sample& sample) const {
 void SweepRun::run_group(GroupRun& run, const LoadedModel& model, Progress& progress) {
   const Point& point = run.group->points.front().point;
   progress.label(fmt::format("{} {} {}", point.task, point.tokens, point.view));
+  const std::vector<const SweepPoint*> points = run.pending;
+  EngineWork work{{}, run.group->view, {}, run.plan.row_bytes};
+  std::vector<int64_t> indices;
   for (size_t i = 0; i < run.samples.size(); ++i) {
     if (!own(run, run.samples[i])) continue;
-    const auto items = static_cast<int64_t>(run.pending.size());
     if (sample_done(run, run.samples[i])) {
-      progress.skip(run.plan.seconds_per_sample, items);
+      progress.skip(run.plan.seconds_per_sample, std::ssize(points));
       continue;
     }
-    evaluate_sample(run, model, static_cast<int64_t>(i));
-    progress.advance(run.plan.seconds_per_sample, items);
-    if (run.pending.empty()) return;
+    work.samples.push_back(&run.samples[i]);
+    indices.push_back(static_cast<int64_t>(i));
   }
+  for (const SweepPoint* pending : points) work.schemes.push_back(pending->scheme.get());
+  const Engine engine(*model.llama, *model.tokenizer, *reference_.scheme);
+  engine.run(work, engine_options(run, model), [&](SampleOutcome&& outcome) {
+    store_sample(run, points, indices[outcome.sample], std::move(outcome));
+    progress.advance(run.plan.seconds_per_sample, std::ssize(points));
+  });
   write_records(run);
 }
 
-void SweepRun::evaluate_sample(GroupRun& run, const LoadedModel& model, int64_t index) {
+EngineOptions SweepRun::engine_options(const GroupRun& run, const LoadedModel& model) const {
+  EngineOptions options;
+  options.greedy_reuse = options_.greedy_reuse;
+  options.alone = options_.alone;
+  options.time_first = true;
+  options.cache_budget = cache_budget(run, *model.llama);
+  return options;
+}
+
+// Of --memory, or of what the machine has free, what weights and temporaries leave for prefills and caches.
+int64_t SweepRun::cache_budget(const GroupRun& run, const Llama& llama) const {
+  const int64_t fixed = llama.weight_bytes() + run.plan.transient_bytes;
+  if (options_.memory) return *options_.memory - fixed;
+  const int64_t available = llama.options().device.is_cpu() ? available_memory_bytes() : 0;
+  if (available == 0) return 0;
+  return std::max(run.plan.smallest_bytes(), available * 4 / 5 - run.plan.transient_bytes);
+}
+
+void SweepRun::check_memory(const std::vector<GroupRun>& runs, const Llama& llama) const {
+  if (!options_.memory) return;
+  for (const GroupRun& run : runs) {
+    const int64_t smallest = llama.weight_bytes() + run.plan.transient_bytes + run.plan.smallest_bytes();
+    if (*options_.memory >= smallest) continue;
+    throw ConfigError(
+        fmt::format("--memory {}: one row of {} needs {} ({} of weights, {} of temporaries, {} of one "
+                    "prefill and its largest cache); the smallest that works is {} MiB",
+                    human_bytes(static_cast<double>(*options_.memory)), run.group->points.front().point.task,
+                    human_bytes(static_cast<double>(smallest)), human_bytes(static_cast<double>(llama.weight_bytes())),
+                    human_bytes(static_cast<double>(run.plan.transient_bytes)),
+                    human_bytes(static_cast<double>(run.plan.smallest_bytes())), (smallest >> 20) + 1));
+  }
+}
+
+// A sample's lines, as one write; the records of points that failed on it.
+void SweepRun::store_sample(GroupRun& run, const std::vector<const SweepPoint*>& points, int64_t index,
+                            SampleOutcome&& outcome) {
   const Sample& sample = run.samples[static_cast<size_t>(index)];
-  const std::vector<RowResult> results = evaluate_or_fail(run, model, sample, index == 0);
-  if (run.pending.empty()) return;
   std::vector<SampleRecord> lines;
-  for (size_t i = 0; i < results.size(); ++i) {
-    const std::string& id = i == 0 ? run.reference_id : run.pending[i - 1]->id;
+  for (size_t i = 0; i < outcome.rows.size(); ++i) {
+    const RowOutcome& row = outcome.rows[i];
+    const SweepPoint* point = i == 0 ? nullptr : points[i - 1];
+    const bool pending =
+        point == nullptr || std::find(run.pending.begin(), run.pending.end(), point) != run.pending.end();
+    if (!pending) continue;
+    if (!row.error.empty()) {
+      if (point != nullptr) fail(run, *point, row.error);
+      continue;
+    }
+    const std::string& id = point == nullptr ? run.reference_id : point->id;
     const bool listed = std::any_of(lines.begin(), lines.end(), [&](const auto& line) { return line.point_id == id; });
     if (listed || store_->samples().contains({id, sample.id})) continue;
-    SampleRecord line;
+    SampleRecord& line = lines.emplace_back(line_of(sample, index, row.result));
     line.point_id = id;
-    line.sample_id = sample.id;
-    line.index = index;
-    line.prompt_hash = hash_of_prompt(sample);
-    line.context_tokens = static_cast<int64_t>(sample.context.size());
-    line.query_tokens = static_cast<int64_t>(sample.query.size());
-    line.tags = sample.tags;
-    line.output = results[i].output.text;
-    line.output_tokens = results[i].output.tokens;
-    line.scores = run.group->task->score(sample, results[i].output);
-    line.kl = results[i].kl;
-    line.top1_flips = results[i].top1_flips;
-    line.first_divergence = results[i].first_divergence;
-    line.compressed_reads = results[i].compressed_reads;
-    line.bytes = results[i].bytes;
-    line.time = results[i].time;
-    lines.push_back(std::move(line));
+    line.scores = run.group->task->score(sample, row.result.output);
+    if (i == 0 && outcome.noise) line.noise = noise_of(*outcome.noise);
   }
-  store_->append(lines);
-}
-
-std::optional<std::string> SweepRun::error_of(const Engine& engine, const Sample& sample, const View& view,
-                                              const std::vector<const Scheme*>& schemes, bool timed,
-                                              std::vector<RowResult>& results) const {
-  try {
-    results = engine.evaluate(sample, view, schemes, timed);
-    return std::nullopt;
-  } catch (const c10::Error& error) {
-    return first_line(error.what_without_backtrace());
-  } catch (const Interrupted&) {
-    throw;
-  } catch (const std::exception& error) {
-    return first_line(error.what());
-  }
-}
-
-// All pending schemes together; when that fails, each alone, to find the ones that fail, then the others together
-// again.
-std::vector<RowResult> SweepRun::evaluate_or_fail(GroupRun& run, const LoadedModel& model, const Sample& sample,
-                                                  bool timed) {
-  const Engine engine(*model.llama, *model.tokenizer, *reference_.scheme);
-  std::vector<RowResult> results;
-  while (!run.pending.empty()) {
-    std::vector<const Scheme*> schemes;
-    for (const SweepPoint* point : run.pending) schemes.push_back(point->scheme.get());
-    const auto error = error_of(engine, sample, run.group->view, schemes, timed, results);
-    if (!error) return results;
-    const std::vector<const SweepPoint*> all = run.pending;
-    for (const SweepPoint* point : all)
-      if (const auto own = error_of(engine, sample, run.group->view, {point->scheme.get()}, timed, results))
-        fail(run, *point, *own);
-    if (run.pending.size() == all.size())  // only together: too little memory for all of them, say
-      for (const SweepPoint* point : all) fail(run, *point, *error);
-  }
-  return results;
+  if (!lines.empty()) store_->append(lines);
 }
 
 void SweepRun::fail(GroupRun& run, const SweepPoint& point, const std::string& error) {
@@ -402,6 +432,10 @@ Record SweepRun::blank_record(const GroupRun& run, const SweepPoint& point) cons
   record.nominal_k_bits = nominal.k;
   record.nominal_v_bits = nominal.v;
   record.warnings = warnings_;
+  if (run.group->view.as_decoded && !point.scheme->traits().one_pass)
+    record.warnings.push_back(
+        "read token by token: what this scheme has stored changes again, so that its streaming "
+        "has no one-pass form");
   record.env = env_;
   record.env.data_sha256 = run.data_sha256;
   return record;

@@ -15,8 +15,11 @@ struct RunOptions {
   std::optional<std::string> only;            // glob over point labels
   std::optional<std::filesystem::path> data;  // first data root
   std::optional<Shard> shard;                 // only the prompts that are this shard's; no records but failed ones
-  bool dry_run = false;                       // print the plan and stop
-  std::string command;                        // recorded
+  std::optional<int64_t> memory;              // bytes in all; default: four fifths of what is free
+  bool greedy_reuse = true;                   // see EngineOptions
+  bool alone = false;
+  bool dry_run = false;  // print the plan and stop
+  std::string command;   // recorded
 };
 
 // Exit statuses of the program.
@@ -24,8 +27,9 @@ inline constexpr int kExitOk = 0, kExitFailedPoints = 1, kExitBadInput = 2, kExi
 
 // Runs a sweep: plans it, says what it will cost, evaluates every prompt under all of a group's pending schemes at
 // once, appends what comes out, and writes one record for each point, also for one that failed. A second call goes on
-// where the first one ended. With a shard the records are left to `kvsweep merge`. The unit of work is one prompt under
-// all pending points of its group, so that results do not depend on where an earlier run was stopped. Returns kExitOk,
+// where the first one ended. With a shard the records are left to `kvsweep merge`. The unit of what is stored is one
+// prompt under all pending points of its group. Where rows do not depend on their batch (Provenance::deterministic),
+// results do not depend on where an earlier run was stopped, bit for bit. Returns kExitOk,
 // kExitFailedPoints or kExitInterrupted. Throws ConfigError or DataError before anything is written.
 int run_sweep(const std::filesystem::path& sweep_file, const RunOptions& options);
 

@@ -87,6 +87,7 @@ class Expander {
   Sweep expand(const SweepText& text) const {
     Sweep sweep;
     sweep.name = name(text);
+    if (text.deterministic) sweep.deterministic = flag("deterministic", *text.deterministic);
     const auto models = unique("model", text.models, &Expander::model);
     const auto tasks = plugins<BuiltTask>("task", text.tasks, tables_.tasks);
     const auto views = text.views.empty() ? std::vector<Item<View>>(1) : unique("view", text.views, &Expander::view);
@@ -141,6 +142,12 @@ class Expander {
     return items;
   }
 
+  bool flag(const char* key, const ParamValue& value) const {
+    if (value.text != "true" && value.text != "false")
+      fail(value.line, fmt::format("{} = '{}': allowed: true, false", key, value.text));
+    return value.text == "true";
+  }
+
   Item<Model> model(const ParamValue& value) const {
     const std::string name = tables_.model_name(value.text);
     return {{value.text, name}, value.line, name};
@@ -151,11 +158,10 @@ class Expander {
     const size_t colon = text.find(':');
     const std::string kind = text.substr(0, colon);
     if (text == "exact") return {{}, value.line, text};
-    if (kind == "as_decoded")
-      fail(value.line, "view = as_decoded comes with a later version; allowed: exact, chunked:<n>");
+    if (text == "as_decoded") return {{.as_decoded = true}, value.line, text};
     if (kind != "chunked") {
-      const std::string near = nearest_name(kind, {"exact", "chunked"});
-      fail(value.line, fmt::format("view = '{}' is not known{}; allowed: exact, chunked:<n>", text,
+      const std::string near = nearest_name(kind, {"exact", "as_decoded", "chunked"});
+      fail(value.line, fmt::format("view = '{}' is not known{}; allowed: exact, as_decoded, chunked:<n>", text,
                                    near.empty() ? "" : fmt::format("; did you mean '{}'?", near)));
     }
     std::string_view count = colon == std::string::npos ? "" : std::string_view(text).substr(colon + 1);
@@ -234,6 +240,7 @@ class Expander {
 }  // namespace
 
 std::string View::text() const {
+  if (as_decoded) return "as_decoded";
   return chunk_tokens == 0 ? "exact" : fmt::format("chunked:{}", chunk_tokens);
 }
 

@@ -19,7 +19,8 @@ namespace kvsweep {
 struct View {
   int64_t chunk_tokens = 0;  // 0: "exact", full precision first, compressed once; else the context in chunks of this
                              // many tokens that read what the cache made of those before
-  std::string text() const;  // "exact", "chunked:128"
+  bool as_decoded = false;   // instead: every token reads what token-by-token decoding would have left it
+  std::string text() const;  // "exact", "chunked:128", "as_decoded"
 };
 
 // One configuration of a scheme within a group.
@@ -44,6 +45,7 @@ struct Sweep {
   std::string name;                // letters, digits and . _ -: the name of its results directory
   std::filesystem::path file;      // "" when it came as text
   std::vector<SweepGroup> groups;  // models, tasks, views, seeds, each as written; the last varies fastest
+  bool deterministic = true;       // ModelOptions::deterministic
   std::string hash;                // SHA-256 of the sorted point ids: the same points have the same hash in any order
 
   // id -> label of every point, as Store takes them.
@@ -63,8 +65,9 @@ struct SweepTables {
 //   name: text                       optional; else the stem of the file
 //   model: text or list of texts
 //   tasks: list of maps, each with `name` and the task's own keys
-//   view: exact | chunked:<n> | {chunked: <n>}, or a list; default exact
+//   view: exact | as_decoded | chunked:<n> | {chunked: <n>}, or a list; default exact
 //   seed: integer >= 0, or a list; default 17
+//   deterministic: true | false; default true: a row's bits do not depend on the rows beside it, on a CPU
 //   schemes: list of maps, each with `name` and the scheme's own keys
 // A list as the value of a plug-in's key is an axis: entries expand to the product of their axes, the last written key
 // varying fastest. Every plug-in is built, so whatever its factory rejects is found here, before anything runs.

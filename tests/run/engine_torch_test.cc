@@ -12,12 +12,14 @@
 #include "harness/core/random.h"
 #include "harness/run/reference.h"
 #include "schemes/parts/streamed_cache.h"
+#include "tests/support/torch/evaluate.h"
 #include "tests/support/torch/exact_cache.h"
 #include "tests/support/torch/tiny_model.h"
 
 namespace kvsweep {
 namespace {
 
+using testing::evaluate;
 using testing::random_tokens;
 using testing::tiny_llama;
 
@@ -63,6 +65,7 @@ class HalvingCodec final : public Codec {
 class HalvingScheme final : public Scheme {
  public:
   HalvingScheme(Residency keys, Residency values) : keys_(keys), values_(values) {}
+  SchemeTraits traits() const override { return {.append_invariant = !keys_.whole && !values_.whole}; }
   NominalBits nominal_bits(int64_t) const override { return {}; }
   CompressedFrom compressed_from(int64_t context_tokens, int64_t tokens) const override {
     return {keys_.compressed_from(context_tokens, tokens), values_.compressed_from(context_tokens, tokens)};
@@ -159,7 +162,7 @@ TEST_CASE("the reference row has no divergence from itself and a lossless scheme
   const Reference reference = find_reference();
   const Engine engine(llama, tokenizer, *reference.scheme);
   const Sample sample = generation_sample(50, 4, 12, 11);
-  const std::vector<RowResult> results = engine.evaluate(sample, {}, {reference.scheme.get()}, false);
+  const std::vector<RowResult> results = evaluate(engine, sample, {}, {reference.scheme.get()});
   REQUIRE(results.size() == 2);
   CHECK(results[0].output.tokens.size() == 12);
   CHECK(results[1].output.tokens == results[0].output.tokens);
@@ -176,7 +179,7 @@ TEST_CASE("generation is greedy decoding, token by token") {
   const Reference reference = find_reference();
   const Sample sample = generation_sample(30, 6, 10, 23);
   const Engine engine(llama, tokenizer, *reference.scheme);
-  const std::vector<int32_t> made = engine.evaluate(sample, {}, {}, false)[0].output.tokens;
+  const std::vector<int32_t> made = evaluate(engine, sample, {}, {})[0].output.tokens;
   REQUIRE(made.size() == 10);
   ConcatenatedCache plain(llama.cache_context(64));
   const std::vector<at::Tensor> logits = decode_logits(llama, plain, sample, made);
@@ -197,12 +200,38 @@ TEST_CASE("a query chunk reads what token-by-token decoding would have left it, 
                << values.window << " " << values.whole);
   const HalvingScheme scheme(keys, values);
   const Sample sample = generation_sample(45, 40, 0, 5);
-  const RowResult result = engine.evaluate(sample, {}, {&scheme}, false)[1];
+  const RowResult result = evaluate(engine, sample, {}, {&scheme})[1];
   const std::unique_ptr<KvCache> cache = scheme.make_cache(llama.cache_context(100));
   const std::vector<at::Tensor> logits = decode_logits(llama, *cache, sample, {});
   REQUIRE(result.output.nll.size() == sample.query.size() - 1);
   for (size_t i = 0; i + 1 < sample.query.size(); ++i) {
     const at::Tensor log_probs = at::log_softmax(logits[i].squeeze(0), -1);
+    CHECK(result.output.nll[i] == Catch::Approx(-log_probs[sample.query[i + 1]].item<float>()).margin(2e-5));
+  }
+}
+
+TEST_CASE("as_decoded is token-by-token decoding of context and query, for every residency") {
+  const c10::InferenceMode guard;
+  const Llama llama = tiny_llama();
+  const LetterTokenizer tokenizer;
+  const Reference reference = find_reference();
+  const Engine engine(llama, tokenizer, *reference.scheme);
+  const Residency keys = GENERATE(Residency{0, 0, 1}, Residency{3, 5, 1}, Residency{0, 1, 16}, Residency{2, 200, 8},
+                                  Residency{4, 0, 16, true});
+  const Residency values = GENERATE(Residency{0, 0, 1}, Residency{0, 17, 1}, Residency{0, 0, 16, true});
+  INFO("keys " << keys.sink << " " << keys.window << " " << keys.block << " " << keys.whole << ", values "
+               << values.window << " " << values.whole);
+  const HalvingScheme scheme(keys, values);
+  const Sample sample = generation_sample(45, GENERATE(10, 240), 0, 5);  // one block of queries, and several
+  const RowResult result = evaluate(engine, sample, {.as_decoded = true}, {&scheme})[1];
+  const std::unique_ptr<KvCache> cache = scheme.make_cache(llama.cache_context(300));
+  Sample all = sample;
+  all.query.insert(all.query.begin(), sample.context.begin(), sample.context.end());
+  all.context.clear();
+  const std::vector<at::Tensor> logits = decode_logits(llama, *cache, all, {});
+  REQUIRE(result.output.nll.size() == sample.query.size() - 1);
+  for (size_t i = 0; i + 1 < sample.query.size(); ++i) {
+    const at::Tensor log_probs = at::log_softmax(logits[sample.context.size() + i].squeeze(0), -1);
     CHECK(result.output.nll[i] == Catch::Approx(-log_probs[sample.query[i + 1]].item<float>()).margin(2e-5));
   }
 }
@@ -215,7 +244,7 @@ TEST_CASE("KL, flips and NLL of a scored query are those of plain double loops")
   const Engine engine(llama, tokenizer, *reference.scheme);
   const std::unique_ptr<Scheme> uniform = scheme("uniform", {{"k_bits", "2"}, {"v_bits", "2"}, {"group", "16"}});
   const Sample sample = generation_sample(40, 90, 0, 31);  // more positions than one block of logits
-  const std::vector<RowResult> results = engine.evaluate(sample, {}, {uniform.get()}, false);
+  const std::vector<RowResult> results = evaluate(engine, sample, {}, {uniform.get()});
   ConcatenatedCache plain(llama.cache_context(200));
   const std::vector<at::Tensor> full = decode_logits(llama, plain, sample, {});
   const std::unique_ptr<KvCache> cache = uniform->make_cache(llama.cache_context(200));
@@ -246,8 +275,8 @@ TEST_CASE("a row of a batch is what it is alone") {
   const auto two = scheme("uniform", {{"k_bits", "2"}, {"v_bits", "2"}, {"group", "16"}});
   const auto four = scheme("uniform", {{"k_bits", "4"}, {"v_bits", "4"}, {"group", "16"}});
   const Sample sample = generation_sample(64, 30, 0, 41);
-  const auto together = engine.evaluate(sample, {}, {two.get(), four.get()}, false);
-  const auto alone = engine.evaluate(sample, {}, {four.get()}, false);
+  const auto together = evaluate(engine, sample, {}, {two.get(), four.get()});
+  const auto alone = evaluate(engine, sample, {}, {four.get()});
   for (size_t i = 0; i < alone[1].output.nll.size(); ++i)
     CHECK(together[2].output.nll[i] == Catch::Approx(alone[1].output.nll[i]).margin(2e-5));
 }
@@ -262,9 +291,9 @@ TEST_CASE("the compressed reads of a sample are those that were counted by hand"
       scheme("uniform", {{"k_bits", "4"}, {"v_bits", "4"}, {"group", "16"}, {"window", "32"}, {"sink", "2"}});
   const Sample sample = generation_sample(50, 3, 0, 1);
   // Query position i sees i + 1 tokens; all but 2 sink and 32 window tokens are compressed: 17 + 18 + 19.
-  CHECK(engine.evaluate(sample, {}, {windowed.get()}, false)[1].compressed_reads == 17 + 18 + 19);
+  CHECK(evaluate(engine, sample, {}, {windowed.get()})[1].compressed_reads == 17 + 18 + 19);
   const Sample tiny = generation_sample(20, 3, 0, 1);
-  CHECK(engine.evaluate(tiny, {}, {windowed.get()}, false)[1].compressed_reads == 0);
+  CHECK(evaluate(engine, tiny, {}, {windowed.get()})[1].compressed_reads == 0);
 }
 
 TEST_CASE("chunked:1 is token-by-token decoding of context and query, and large chunks differ from exact") {
@@ -280,12 +309,12 @@ TEST_CASE("chunked:1 is token-by-token decoding of context and query, and large 
   all_query.context.clear();
   const std::unique_ptr<KvCache> cache = halving.make_cache(llama.cache_context(100));
   const std::vector<at::Tensor> logits = decode_logits(llama, *cache, all_query, {});
-  const auto streamed = engine.evaluate(sample, {.chunk_tokens = 1}, {&halving}, false)[1];
+  const auto streamed = evaluate(engine, sample, {.chunk_tokens = 1}, {&halving})[1];
   for (size_t i = 0; i + 1 < sample.query.size(); ++i) {
     const at::Tensor log_probs = at::log_softmax(logits[sample.context.size() + i].squeeze(0), -1);
     CHECK(streamed.output.nll[i] == Catch::Approx(-log_probs[sample.query[i + 1]].item<float>()).margin(2e-5));
   }
-  const auto exact = engine.evaluate(sample, {}, {&halving}, false)[1];
+  const auto exact = evaluate(engine, sample, {}, {&halving})[1];
   CHECK(exact.output.nll != streamed.output.nll);
 }
 
@@ -296,16 +325,16 @@ TEST_CASE("generation stops at an end token and is cut at a stop string") {
   const Reference reference = find_reference();
   Sample sample = generation_sample(30, 6, 12, 23);
   const std::vector<int32_t> made =
-      Engine(llama, tokenizer, *reference.scheme).evaluate(sample, {}, {}, false)[0].output.tokens;
+      evaluate(Engine(llama, tokenizer, *reference.scheme), sample, {}, {})[0].output.tokens;
   const int32_t third = made[2];
   const auto first = std::find(made.begin(), made.end(), third) - made.begin();
   sample.stop = {tokenizer.decode({third}, false)};
-  const Output stopped = Engine(llama, tokenizer, *reference.scheme).evaluate(sample, {}, {}, false)[0].output;
+  const Output stopped = evaluate(Engine(llama, tokenizer, *reference.scheme), sample, {}, {})[0].output;
   CHECK(stopped.text == tokenizer.decode({made.begin(), made.begin() + first}, false));
   CHECK(stopped.tokens.size() == static_cast<size_t>(first) + 1);
   sample.stop.clear();
   tokenizer.ends = {third};
-  const Output ended = Engine(llama, tokenizer, *reference.scheme).evaluate(sample, {}, {}, false)[0].output;
+  const Output ended = evaluate(Engine(llama, tokenizer, *reference.scheme), sample, {}, {})[0].output;
   CHECK(ended.tokens == std::vector<int32_t>(made.begin(), made.begin() + first));
 }
 

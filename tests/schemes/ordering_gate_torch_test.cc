@@ -13,6 +13,7 @@
 #include "harness/run/reference.h"
 #include "models/load_model.h"
 #include "tests/support/golden.h"
+#include "tests/support/torch/evaluate.h"
 #include "tests/support/torch/scheme_probe.h"
 
 namespace kvsweep::testing {
@@ -61,7 +62,7 @@ std::vector<std::vector<double>> kl_by_window(const Engine& engine, const std::v
     sample.id = "window";
     sample.context.assign(window.begin(), window.begin() + kContext);
     sample.query.assign(window.begin() + kContext, window.end());
-    const std::vector<RowResult> rows = engine.evaluate(sample, View{}, schemes, false);
+    const std::vector<RowResult> rows = evaluate(engine, sample, View{}, schemes);
     for (size_t i = 0; i < schemes.size(); ++i) {
       const std::vector<float>& kl = rows[i + 1].kl;
       means[i].push_back(std::accumulate(kl.begin(), kl.end(), 0.0) / static_cast<double>(kl.size()));

@@ -1,0 +1,174 @@
+#include "harness/attention/one_pass.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace kvsweep {
+namespace {
+
+constexpr int64_t kBlock = 128;  // queries that share one merged copy of the tokens
+
+at::Tensor joined(const std::vector<at::Tensor>& parts) {
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 1);
+}
+
+at::Tensor decode_run(const KvRun& run) {
+  const at::Tensor x = run.codec->decode(run.parts);
+  return run.basis.defined() ? x.matmul(run.basis.to(at::kFloat).transpose(-1, -2)) : x;
+}
+
+// Tokens of [0, tokens) whose form changes for a query in (first, last].
+at::Tensor changing(const at::Tensor& from, int64_t tokens, int64_t first, int64_t last) {
+  const at::Tensor own = from.narrow(0, 0, tokens);
+  return own.gt(first).logical_and_(own.le(last)).nonzero().squeeze(1);
+}
+
+// One side (keys or values) of the tokens while queries go by.
+class MergedTokens {
+ public:
+  // For queries [first, last].
+  MergedTokens(const at::Tensor& before, const at::Tensor& after, const at::Tensor& from, int64_t first, int64_t last)
+      : before_(before), after_(after), from_(from.to(at::kCPU)), moment_(first), merged_(after.clone()) {
+    const at::Tensor waiting = changing(from_, after.size(1), first, last);
+    if (waiting.numel() > 0) merge(before_, waiting);
+  }
+
+  // As a query at `position` reads them; positions never go back.
+  void advance(int64_t position) {
+    const at::Tensor changed = changing(from_, after_.size(1), moment_, position);
+    if (changed.numel() > 0) merge(after_, changed);
+    moment_ = position;
+  }
+
+  // Tokens below `tokens` that queries after the one at the moment, up to `last`, read in the other form.
+  at::Tensor changing_until(int64_t last, int64_t tokens) const {
+    return changing(from_, tokens, moment_, last).to(merged_.device());
+  }
+  // [T, n] float32: 1 where the query at first + i reads token `which[j]` as it is after its change.
+  at::Tensor changed(const at::Tensor& which, int64_t first, int64_t queries) const {
+    const at::Tensor from = from_.to(which.device()).index_select(0, which);
+    const at::Tensor at = at::arange(first, first + queries, from.options());
+    return at.unsqueeze(1).ge(from.unsqueeze(0)).to(at::kFloat);
+  }
+
+  at::Tensor visible(int64_t tokens) const { return merged_.narrow(1, 0, tokens); }
+  at::Tensor after(const at::Tensor& which) const { return after_.index_select(1, which); }
+
+ private:
+  void merge(const at::Tensor& source, const at::Tensor& which) {
+    const at::Tensor where = which.to(merged_.device());
+    merged_.index_copy_(1, where, source.index_select(1, where));
+  }
+
+  at::Tensor before_, after_, from_;
+  int64_t moment_;
+  at::Tensor merged_;
+};
+
+}  // namespace
+
+DecodedTokens decode_view(const KvView& view, const Rope& rope) {
+  std::vector<at::Tensor> keys, values;
+  int64_t first = 0;
+  for (const KvRun& run : view.keys) {
+    if (run.tokens > 0) keys.push_back(decode_run(run));
+    if (run.tokens > 0 && run.rotation == KeyRotation::kPending)
+      keys.back() = view.positions.defined() ? rope.apply(keys.back(), view.positions.narrow(0, first, run.tokens))
+                                             : rope.apply(keys.back(), view.position + first);
+    first += run.tokens;
+  }
+  for (const KvRun& run : view.values)
+    if (run.tokens > 0) values.push_back(decode_run(run));
+  TORCH_CHECK(!keys.empty() && !values.empty(), "attention: a view without tokens");
+  return {joined(keys), joined(values)};
+}
+
+int64_t compressed_reads(const KvView& view, int64_t position) {
+  const int64_t tokens = view.tokens();
+  std::vector<bool> lossy(static_cast<size_t>(tokens), false);
+  for (const auto* runs : {&view.keys, &view.values}) {
+    int64_t first = 0;
+    for (const KvRun& run : *runs) {
+      if (!run.codec->exact()) std::fill_n(lossy.begin() + first, run.tokens, true);
+      first += run.tokens;
+    }
+  }
+  if (!view.positions.defined() && !view.keep.defined()) {
+    const int64_t seen = std::clamp<int64_t>(position + 1 - view.position, 0, tokens);
+    return std::count(lossy.begin(), lossy.begin() + seen, true);
+  }
+  const at::Tensor at = (view.positions.defined() ? view.positions : at::arange(tokens, at::kLong) + view.position)
+                            .to(at::kCPU, at::kLong)
+                            .contiguous();
+  const at::Tensor kept = view.keep.defined() ? view.keep.any(0).to(at::kCPU).contiguous() : at::Tensor();
+  int64_t reads = 0;
+  for (int64_t t = 0; t < tokens; ++t)
+    reads += lossy[static_cast<size_t>(t)] && at.const_data_ptr<int64_t>()[t] <= position &&
+             (!kept.defined() || kept.const_data_ptr<bool>()[t]);
+  return reads;
+}
+
+std::vector<int64_t> one_pass_reads(const KvView& after, const CompressedFrom& forms, int64_t position,
+                                    int64_t queries) {
+  const auto lossy = [](const auto& runs) {
+    return std::any_of(runs.begin(), runs.end(),
+                       [](const KvRun& run) { return run.tokens > 0 && !run.codec->exact(); });
+  };
+  const int64_t* keys = lossy(after.keys) ? forms.keys.const_data_ptr<int64_t>() : nullptr;
+  const int64_t* values = lossy(after.values) ? forms.values.const_data_ptr<int64_t>() : nullptr;
+  std::vector<int64_t> reads(static_cast<size_t>(queries), 0);
+  for (int64_t t = 0; t < position + queries; ++t) {
+    int64_t from = kNeverCompressed;
+    if (keys != nullptr) from = std::min(from, keys[t]);
+    if (values != nullptr) from = std::min(from, values[t]);
+    const int64_t first = std::max({from, t, position});  // the first query that counts it
+    if (first < position + queries) ++reads[static_cast<size_t>(first - position)];
+  }
+  std::partial_sum(reads.begin(), reads.end(), reads.begin());
+  return reads;
+}
+
+at::Tensor attend_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position) {
+  const int64_t query_heads = q.size(0), queries = q.size(1), dim = q.size(2), heads = tokens.after.k.size(0);
+  TORCH_CHECK(position + queries == tokens.after.k.size(1), "one pass: queries ", position, " to ",
+              position + queries - 1, " over ", tokens.after.k.size(1), " tokens");
+  TORCH_CHECK(query_heads % heads == 0, "attention: ", query_heads, " query heads over ", heads, " kv-heads");
+  const int64_t groups = query_heads / heads;
+  const int64_t newest = position + queries - 1;
+  MergedTokens keys(tokens.before.k, tokens.after.k, tokens.forms.keys, position, newest);
+  MergedTokens values(tokens.before.v, tokens.after.v, tokens.forms.values, position, newest);
+  const at::Tensor output = at::empty({queries, query_heads, dim}, q.options());
+  for (int64_t at = 0; at < queries; at += kBlock) {
+    const int64_t count = std::min(kBlock, queries - at), first = position + at, last = first + count - 1;
+    keys.advance(first);
+    values.advance(first);
+    const at::Tensor scaled = (q.narrow(1, at, count).to(at::kFloat) * (1 / std::sqrt(static_cast<float>(dim))))
+                                  .reshape({heads, groups * count, dim});
+    at::Tensor scores = scaled.bmm(keys.visible(last + 1).transpose(1, 2)).view({heads, groups, count, last + 1});
+    if (const at::Tensor both = keys.changing_until(last, last + 1); both.numel() > 0) {
+      const at::Tensor other = scaled.bmm(keys.after(both).transpose(1, 2)).view({heads, groups, count, both.numel()});
+      scores.index_copy_(3, both, scores.index_select(3, both).where(keys.changed(both, first, count).eq(0), other));
+    }
+    // Of the newest tokens only those up to the query itself.
+    const at::Tensor later = at::ones({count, count}, at::TensorOptions().dtype(at::kBool).device(q.device())).triu_(1);
+    scores.narrow(3, first, count).masked_fill_(later, -std::numeric_limits<float>::infinity());
+    at::Tensor weights = scores.softmax(-1);
+    const at::Tensor both = values.changing_until(last, last + 1);
+    at::Tensor moved;  // what goes to values in their other form
+    if (both.numel() > 0) {
+      const at::Tensor shared = weights.index_select(3, both), changed = values.changed(both, first, count);
+      moved = (shared * changed).view({heads, groups * count, both.numel()});
+      weights.index_copy_(3, both, shared * (1 - changed));
+    }
+    at::Tensor sums = weights.view({heads, groups * count, last + 1}).bmm(values.visible(last + 1));
+    if (moved.defined()) sums.add_(moved.bmm(values.after(both)));
+    output.narrow(0, at, count).copy_(sums.view({query_heads, count, dim}).transpose(0, 1));
+  }
+  return output;
+}
+
+}  // namespace kvsweep

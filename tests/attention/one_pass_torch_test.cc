@@ -1,0 +1,88 @@
+// contract: one pass over a text gives every query what token-by-token decoding gives it, for every scheme whose traits
+// promise one_pass; oracle: reads counted one by one.
+#include "harness/attention/one_pass.h"
+
+#include <ATen/ATen.h>
+
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#include <catch2/generators/catch_generators_range.hpp>
+#include <cmath>
+
+#include "harness/attention/attention.h"
+#include "tests/support/torch/scheme_probe.h"
+
+namespace kvsweep::testing {
+namespace {
+
+constexpr int64_t kLayers = 2, kHeads = 3, kGroups = 3, kDim = 64, kTokens = 331;
+
+const Rope& rope() {
+  static const Rope table = [] {
+    std::vector<float> inv_freq;
+    for (int64_t i = 0; i < kDim / 2; ++i)
+      inv_freq.push_back(static_cast<float>(std::pow(10000.0, -2.0 * static_cast<double>(i) / kDim)));
+    return Rope(inv_freq, 1, at::kCPU, 1024);
+  }();
+  return table;
+}
+
+CacheContext context() {
+  return {kLayers, kHeads, kDim, at::kFloat, at::kCPU, &rope(), kTokens};
+}
+
+const std::vector<SchemeCase>& one_pass_cases() {
+  static const std::vector<SchemeCase> all = [] {
+    std::vector<SchemeCase> out = scheme_cases(context());
+    std::erase_if(out, [](const SchemeCase& one) { return !one.scheme()->traits().one_pass; });
+    return out;
+  }();
+  return all;
+}
+
+void append(KvCache& cache, const Trace& trace, int64_t from, int64_t to) {
+  for (int64_t layer = 0; layer < kLayers; ++layer) {
+    const auto at = static_cast<size_t>(layer);
+    cache.append(layer, {trace.k[at].narrow(1, from, to - from), trace.v[at].narrow(1, from, to - from), from});
+  }
+}
+
+}  // namespace
+
+// Both ways store the same keys and values, so that no code can fall on the other side of a border.
+TEST_CASE("one pass shows each query what token-by-token decoding shows it") {
+  const SchemeCase& one = one_pass_cases()[GENERATE(range(size_t{0}, one_pass_cases().size()))];
+  const int64_t start = GENERATE(0, 60);  // tokens that the cache holds before the pass
+  INFO(one.label() << ", from position " << start);
+  const auto scheme = one.scheme();
+  const Trace trace = random_trace(kLayers, kHeads, kTokens, kDim, 31);
+  const at::Tensor q = normals({kHeads * kGroups, kTokens, kDim}, 32);
+  const auto streamed = scheme->make_cache(context()), whole = scheme->make_cache(context());
+  append(*streamed, trace, 0, start);
+  append(*whole, trace, 0, start);
+  const CompressedFrom forms = scheme->compressed_from(start, kTokens);
+  std::vector<at::Tensor> outputs;
+  std::vector<int64_t> reads;
+  for (int64_t t = start; t < kTokens; ++t) {
+    append(*streamed, trace, t, t + 1);
+    const KvView view = streamed->read(1);
+    outputs.push_back(attend_reference(view, q.narrow(1, t, 1), t, rope()).output);
+    reads.push_back(compressed_reads(view, t));
+  }
+  const at::Tensor own_k = rope().apply(trace.k[1].narrow(1, start, kTokens - start).contiguous(), start);
+  OnePass tokens{{own_k, trace.v[1].narrow(1, start, kTokens - start)}, {}, forms};
+  if (start > 0) {
+    const DecodedTokens held = decode_view(whole->read(1), rope());
+    tokens.before = {at::cat({held.k, tokens.before.k}, 1), at::cat({held.v, tokens.before.v}, 1)};
+  }
+  const int64_t slab = scheme->traits().append_invariant ? kTokens - start : 1;
+  for (int64_t t = start; t < kTokens; t += slab) append(*whole, trace, t, t + slab);
+  const KvView after = whole->read(1);
+  tokens.after = decode_view(after, rope());
+  const at::Tensor expected = at::cat(outputs);
+  const at::Tensor came = attend_one_pass(tokens, q.narrow(1, start, kTokens - start), start);
+  CHECK((came - expected).abs().max().item<double>() < 2e-5 * expected.abs().max().item<double>());
+  CHECK(one_pass_reads(after, forms, start, kTokens - start) == reads);
+}
+
+}  // namespace kvsweep::testing
