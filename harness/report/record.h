@@ -101,7 +101,7 @@ struct Provenance {
 
 // One line of records.jsonl: everything needed to redraw any table.
 struct Record {
-  int schema = 1;
+  int schema = 2;
   std::string id;
   std::string status;  // "ok", "not_engaged" (no scored token read a compressed entry), "failed"
   std::string error;   // first line, when failed, else ""

@@ -428,7 +428,8 @@ class EngineRun {
     remove(active);
     if (row == 0)
       for (RowOutcome& outcome : job.outcome.rows) outcome.error = "full precision: " + failure.message;
-    if (row > 0 && row < errors_.size()) errors_[row] = failure.message;
+    if (row > 0 && row < errors_.size() && !failed(row))
+      errors_[row] = fmt::format("sample {}: {}", job.sample->id, failure.message);
     leave(job);
   }
 

@@ -28,7 +28,7 @@ struct RowResult {
 
 struct RowOutcome {
   RowResult result;
-  std::string error;  // first line of what was thrown; then the result means nothing
+  std::string error;  // the sample and the first line of what was thrown; then the result means nothing
 };
 
 struct SampleOutcome {

@@ -22,7 +22,9 @@ inline SampleRecord example_sample(const std::string& point_id, int64_t index) {
   sample.first_divergence = 2;
   sample.compressed_reads = 4096;
   sample.bytes = {{{"codes", 128}, {"scales", 16}}, 144, 160, 8, 24, 576};
-  sample.time = {12.5, 0.1, 3.7, 41.25};
+  sample.reused_tokens = 1;
+  sample.noise = Noise{1e-9, 2e-8, 24, 0};
+  sample.time = {12.5, 0.1, 3.7, 41.25, "fused"};
   return sample;
 }
 
@@ -45,9 +47,14 @@ inline Record example_record() {
   record.primary_metric = "exact_match";
   record.primary_shown_as = "accuracy";
   record.kl = {0.021, 0.001, 200};
+  record.kl_median = 0.01;
   record.kl_p99 = 0.4;
   record.kl_max = 7.5;
   record.top1_flips = {0.03, 0.002, 200};
+  record.noise = Noise{2e-9, 3e-8, 4800, 1};
+  record.divergence_share = 0.4;
+  record.generated_tokens = 600;
+  record.reused_tokens = 450;
   record.paired = Paired{"full", "exact_match", -0.1, 0.02, 22, 2};
   record.nominal_k_bits = 4;
   record.nominal_v_bits = 2;
@@ -58,6 +65,7 @@ inline Record example_record() {
   record.prefill_ms = 812.25;
   record.compress_ms = 3.5;
   record.decode_ms_per_token = 40.125;
+  record.path = "fused";
   record.warnings = {"model.norm.weight: 2 values"};
   record.env = {"0.1.0",
                 "0123abcd",
@@ -69,6 +77,7 @@ inline Record example_record() {
                 "a cpu",
                 "2026-11-22T10:00:00Z",
                 2,
+                true,
                 "weights",
                 "data",
                 "kvsweep run a.yaml"};

@@ -263,7 +263,7 @@ TEST_CASE("equal samples are counted, times apart, and different ones are an err
     store.append(sweep.group());
     for (int64_t i = 0; i < kSamples; ++i) {
       SampleRecord slow = sweep.sample(1, i);
-      slow.time = {1e6, 1e6, 1e6, std::nullopt};
+      slow.time = {1e6, 1e6, 1e6, std::nullopt, ""};
       store.append(std::vector{slow});
     }
   }

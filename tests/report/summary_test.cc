@@ -93,6 +93,8 @@ TEST_CASE("KL is averaged over positions, then over samples; its tail is over al
   // 99 positions: rank ceil(0.99 * 99) = 99 is the largest; with one more it is the 99th of 100.
   CHECK(record.kl_p99 == 3);
   CHECK(record.kl_max == 3);
+  CHECK(record.kl_median > 0);
+  CHECK(record.kl_median <= record.kl_p99);
   samples[1].kl.push_back(0.5f);
   const Record more = summary(samples, with_scores({1, 1, 1}));
   CHECK(more.kl_p99 == 1);
@@ -121,15 +123,51 @@ TEST_CASE("bits and bytes a token come from the bytes of each sample, totals fro
 
 TEST_CASE("times are means, of decoding over the samples that were timed") {
   auto samples = with_scores({1, 1});
-  samples[0].time = {10, 1, 5, 40.0};
-  samples[1].time = {20, 2, 5, std::nullopt};
+  samples[0].time = {10, 1, 5, 40.0, "fused"};
+  samples[1].time = {20, 2, 5, std::nullopt, ""};
   Record record = summary(samples, samples);
   CHECK(record.prefill_ms == 15);
   CHECK(record.compress_ms == 1.5);
   CHECK(record.decode_ms_per_token == 40.0);
+  CHECK(record.path == "fused");
   samples[0].time.decode_ms_per_token.reset();
   record = summary(samples, samples);
   CHECK_FALSE(record.decode_ms_per_token.has_value());
+  CHECK(record.path.empty());
+}
+
+TEST_CASE("what was generated, reused and diverged is counted over samples") {
+  auto samples = with_scores({1, 1, 1, 1});
+  for (SampleRecord& sample : samples) {
+    sample.output_tokens = {1, 2, 3};
+    sample.reused_tokens = 2;
+    sample.first_divergence = -1;
+  }
+  samples[2].first_divergence = 0;
+  Record record = summary(samples, samples);
+  CHECK(record.generated_tokens == 12);
+  CHECK(record.reused_tokens == 8);
+  CHECK(record.divergence_share == 0.25);
+  for (SampleRecord& sample : samples) {
+    sample.output_tokens.clear();
+    sample.first_divergence = -1;
+  }
+  record = summary(samples, samples);
+  CHECK_FALSE(record.divergence_share.has_value());  // nothing was generated
+}
+
+TEST_CASE("noise is that of the full-precision rows, weighted by positions") {
+  auto samples = with_scores({1, 1}), reference = samples;
+  CHECK_FALSE(summary(samples, reference).noise.has_value());
+  reference[0].noise = Noise{1e-6, 3e-6, 30, 1};
+  reference[1].noise = Noise{4e-6, 2e-6, 10, 2};
+  samples[0].noise = Noise{1, 1, 1, 1};  // not of the reference: no noise floor
+  const Record record = summary(samples, reference);
+  REQUIRE(record.noise.has_value());
+  CHECK(record.noise->kl == (1e-6 * 30 + 4e-6 * 10) / 40);
+  CHECK(record.noise->kl_max == 3e-6);
+  CHECK(record.noise->positions == 40);
+  CHECK(record.noise->top1_flips == 3);
 }
 
 TEST_CASE("a point that read nothing compressed is not engaged, unless it compresses nothing") {

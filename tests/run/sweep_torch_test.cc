@@ -240,7 +240,10 @@ TEST_CASE("what is wrong in a sweep is named with its line") {
       {"schemes: [{name: rounding, k_bits: 2}]", "night.yaml:3: rounding.k_bits = 2: keys need no fewer bits"},
       {"schemes: [{name: rounding, k_bits: [4, 9]}]", "night.yaml:3: rounding.k_bits = 9 is outside [1, 8]"},
       {"schemes: [{name: plain, [1]: 2}]", "night.yaml:3: a key of an entry of schemes is a text"},
-      {"view: as_decoded", "night.yaml:4: view = as_decoded comes with a later version; allowed: exact, chunked:<n>"},
+      {"view: as_decode",
+       "night.yaml:4: view = 'as_decode' is not known; did you mean 'as_decoded'?; allowed: exact, "
+       "as_decoded, chunked:<n>"},
+      {"deterministic: perhaps", "night.yaml:4: deterministic = 'perhaps': allowed: true, false"},
       {"view: exakt", "night.yaml:4: view = 'exakt' is not known; did you mean 'exact'?"},
       {"view: chunked", "night.yaml:4: view = 'chunked': chunked needs a number of tokens"},
       {"view: chunked:0", "night.yaml:4: view = 'chunked:0': chunked needs a number of tokens"},
@@ -259,7 +262,9 @@ TEST_CASE("what is wrong in a sweep is named with its line") {
 }
 
 TEST_CASE("a sweep is one map with its three necessary keys") {
-  check_error("", "night.yaml: a sweep is one map with the keys name, model, tasks, view, seed, schemes");
+  check_error("",
+              "night.yaml: a sweep is one map with the keys name, model, tasks, view, seed, deterministic, "
+              "schemes");
   check_error("- 1\n", "night.yaml: a sweep is one map");
   check_error("just text", "night.yaml: a sweep is one map");
   check_error("model: a\n---\nmodel: b\n", "night.yaml: a sweep is one map");
