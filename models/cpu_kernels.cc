@@ -76,27 +76,39 @@ template <int kOuts, int kRows, bool kPrefetch>
     }
 }
 
-template <int kOuts, int kRows>
+// kRest: rows % kTileRows. Rows that are left over meet the weights while these are at hand: another pass over all
+// weights would cost as much as the first.
+template <int kOuts, int kRest>
 [[gnu::always_inline]] inline void all_rows(const Operands& o, int64_t rows, int64_t first) {
-  tile<kOuts, kRows, true>(o, 0, first);
-  for (int64_t row = kRows; row < rows; row += kRows) tile<kOuts, kRows, false>(o, row, first);
+  int64_t row = 0;
+  if (rows >= kTileRows) {
+    tile<kOuts, kTileRows, true>(o, 0, first);
+    for (row = kTileRows; row + kTileRows <= rows; row += kTileRows) tile<kOuts, kTileRows, false>(o, row, first);
+    if constexpr (kRest > 0) tile<kOuts, kRest, false>(o, row, first);
+  } else if constexpr (kRest > 0) {
+    tile<kOuts, kRest, true>(o, 0, first);
+  }
 }
 
-// rows: a multiple of kRows.
-template <int kOuts, int kRows>
+template <int kOuts, int kRest>
 void multiply(const Operands& o, int64_t rows, int64_t begin, int64_t end) {
   int64_t first = begin;
-  for (; first + kOuts <= end; first += kOuts) all_rows<kOuts, kRows>(o, rows, first);
-  for (; first < end; ++first) all_rows<1, kRows>(o, rows, first);
+  for (; first + kOuts <= end; first += kOuts) all_rows<kOuts, kRest>(o, rows, first);
+  for (; first < end; ++first) all_rows<1, kRest>(o, rows, first);
 }
 
 void multiply_outs(const Operands& o, int64_t rows, int64_t begin, int64_t end) {
-  const int64_t whole = rows / kTileRows * kTileRows;
-  if (whole > 0) multiply<kTileOuts, kTileRows>(o, whole, begin, end);
-  const Operands rest{o.x + whole * o.in, o.weight, o.outs, o.in, o.out + whole * o.outs, o.add};
-  if (rows - whole == 1) multiply<2 * kTileOuts, 1>(rest, 1, begin, end);
-  if (rows - whole == 2) multiply<kTileOuts, 2>(rest, 2, begin, end);
-  if (rows - whole == 3) multiply<kTileOuts, 3>(rest, 3, begin, end);
+  if (rows == 1) return multiply<2 * kTileOuts, 1>(o, 1, begin, end);
+  switch (rows % kTileRows) {
+    case 0:
+      return multiply<kTileOuts, 0>(o, rows, begin, end);
+    case 1:
+      return multiply<kTileOuts, 1>(o, rows, begin, end);
+    case 2:
+      return multiply<kTileOuts, 2>(o, rows, begin, end);
+    default:
+      return multiply<kTileOuts, 3>(o, rows, begin, end);
+  }
 }
 
 void norm_row(const float* x, int64_t width, const float* weight, float eps, float* out) {
