@@ -167,6 +167,32 @@ TEST_CASE("a row is bit for bit the row alone, whatever scheme and sample it is 
     }
 }
 
+TEST_CASE("where rows depend on their batch, full precision runs once more and tells how far it is from itself") {
+  const c10::InferenceMode guard;
+  const LlamaConfig config = wide_config();
+  const Llama llama(config, TinyWeights(config), {.deterministic = false});
+  CHECK_FALSE(llama.row_invariant());
+  const NumberTokenizer tokenizer;
+  const Reference reference = find_reference();
+  const Engine engine(llama, tokenizer, *reference.scheme);
+  const auto four = make_scheme("uniform", {{"k_bits", "4"}, {"v_bits", "4"}, {"group", "16"}});
+  const std::vector<Sample> samples = mixed_samples();
+  EngineWork work{{}, {}, {four.get(), reference.scheme.get()}, {}};
+  for (const Sample& sample : samples) work.samples.push_back(&sample);
+  int64_t seen = 0;
+  engine.run(work, {}, [&](SampleOutcome&& outcome) {
+    REQUIRE(outcome.rows.size() == 3);
+    for (const RowOutcome& row : outcome.rows) CHECK(row.error.empty());
+    REQUIRE(outcome.noise.has_value());
+    CHECK(outcome.noise->kl.size() == outcome.rows[0].result.kl.size());
+    for (const float kl : outcome.noise->kl) CHECK(std::abs(kl) < 1e-5);
+    CHECK(outcome.noise->output.tokens == outcome.rows[0].result.output.tokens);
+    check_same(outcome.rows[2].result, outcome.rows[0].result);  // lossless: the reference, not the noise row
+    ++seen;
+  });
+  CHECK(seen == std::ssize(samples));
+}
+
 TEST_CASE("checking full precision's text in chunks gives what decoding gives") {
   const c10::InferenceMode guard;
   NumberTokenizer tokenizer;
