@@ -5,28 +5,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#endif
 
 namespace kvsweep {
 
-#if defined(__x86_64__) && defined(__GNUC__)
-
-bool has_cpu_kernels() {
-  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return has;
-}
-
-// For a whole region and not for one function: vectors are lowered to the instruction set before anything is inlined.
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
 namespace {
-
-// Eight lanes: 12 sums, three weights and one x fill the 16 registers of AVX2.
-constexpr int64_t kLanes = 8;
-using Lanes [[gnu::vector_size(kLanes * sizeof(float))]] = float;
-using UnalignedLanes [[gnu::vector_size(kLanes * sizeof(float)), gnu::aligned(4), gnu::may_alias]] = float;
-
-constexpr int kTileOuts = 3, kTileRows = 4;
 
 struct Operands {
   const float *x, *weight;
@@ -35,81 +21,45 @@ struct Operands {
   bool add;
 };
 
-[[gnu::always_inline]] inline void load(Lanes& lanes, const float* from) {
-  lanes = *reinterpret_cast<const UnalignedLanes*>(from);
+}  // namespace
+
+#if defined(__x86_64__) && defined(__GNUC__)
+bool has_cpu_kernels() {
+  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return has;
 }
 
-[[gnu::always_inline]] inline float sum_of(const Lanes& lanes) {
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+CpuVectors widest_vectors() {
+  static const bool has = __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  return has ? CpuVectors::kAvx512 : CpuVectors::kAvx2;
 }
 
-template <int kOuts, int kRows, bool kPrefetch>
-[[gnu::always_inline]] inline void tile(const Operands& o, int64_t row, int64_t first) {
-  Lanes sums[kOuts][kRows] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= o.in; i += kLanes) {
-    Lanes weights[kOuts];
-#pragma GCC unroll 6
-    for (int n = 0; n < kOuts; ++n) {
-      const float* at = o.weight + (first + n) * o.in + i;
-      load(weights[n], at);
-      if (kPrefetch) __builtin_prefetch(at + 2 * kOuts * o.in);
-    }
-#pragma GCC unroll 6
-    for (int m = 0; m < kRows; ++m) {
-      Lanes x;
-      load(x, o.x + (row + m) * o.in + i);
-#pragma GCC unroll 6
-      for (int n = 0; n < kOuts; ++n) sums[n][m] += weights[n] * x;
-    }
-  }
-#pragma GCC unroll 6
-  for (int m = 0; m < kRows; ++m)
-#pragma GCC unroll 6
-    for (int n = 0; n < kOuts; ++n) {
-      float sum = sum_of(sums[n][m]);
-      for (int64_t rest = i; rest < o.in; ++rest)
-        // Fused by name: left to the compiler, GCC 13 rounds the product in some instances and not in others.
-        sum = __builtin_fmaf(o.weight[(first + n) * o.in + rest], o.x[(row + m) * o.in + rest], sum);
-      float& out = o.out[(row + m) * o.outs + first + n];
-      out = o.add ? out + sum : sum;
-    }
-}
+// Targets for whole regions and not for single functions: vectors are lowered to the instruction set before anything is
+// inlined.
 
-// kRest: rows % kTileRows. Rows that are left over meet the weights while these are at hand: another pass over all
-// weights would cost as much as the first.
-template <int kOuts, int kRest>
-[[gnu::always_inline]] inline void all_rows(const Operands& o, int64_t rows, int64_t first) {
-  int64_t row = 0;
-  if (rows >= kTileRows) {
-    tile<kOuts, kTileRows, true>(o, 0, first);
-    for (row = kTileRows; row + kTileRows <= rows; row += kTileRows) tile<kOuts, kTileRows, false>(o, row, first);
-    if constexpr (kRest > 0) tile<kOuts, kRest, false>(o, row, first);
-  } else if constexpr (kRest > 0) {
-    tile<kOuts, kRest, true>(o, 0, first);
-  }
-}
+// 12 sums, three weights and one x fill the 16 registers of AVX2.
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#define KVSWEEP_VECTORS avx2
+#define KVSWEEP_LANES 8
+#define KVSWEEP_TILE_OUTS 3
+#include "models/multiply_rows_inl.h"
+#pragma GCC pop_options
 
-template <int kOuts, int kRest>
-void multiply(const Operands& o, int64_t rows, int64_t begin, int64_t end) {
-  int64_t first = begin;
-  for (; first + kOuts <= end; first += kOuts) all_rows<kOuts, kRest>(o, rows, first);
-  for (; first < end; ++first) all_rows<1, kRest>(o, rows, first);
-}
+// 24 sums, six weights and one x of the 32 of AVX-512.
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,avx512f,avx512dq,avx512vl,prefer-vector-width=512")
+#define KVSWEEP_VECTORS avx512
+#define KVSWEEP_LANES 16
+#define KVSWEEP_TILE_OUTS 6
+#include "models/multiply_rows_inl.h"
+#pragma GCC pop_options
 
-void multiply_outs(const Operands& o, int64_t rows, int64_t begin, int64_t end) {
-  if (rows == 1) return multiply<2 * kTileOuts, 1>(o, 1, begin, end);
-  switch (rows % kTileRows) {
-    case 0:
-      return multiply<kTileOuts, 0>(o, rows, begin, end);
-    case 1:
-      return multiply<kTileOuts, 1>(o, rows, begin, end);
-    case 2:
-      return multiply<kTileOuts, 2>(o, rows, begin, end);
-    default:
-      return multiply<kTileOuts, 3>(o, rows, begin, end);
-  }
-}
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+namespace {
+
+using avx2::kLanes, avx2::Lanes, avx2::load;
 
 void norm_row(const float* x, int64_t width, const float* weight, float eps, float* out) {
   Lanes squares = {};
@@ -119,7 +69,8 @@ void norm_row(const float* x, int64_t width, const float* weight, float eps, flo
     load(part, x + i);
     squares += part * part;
   }
-  float sum = sum_of(squares);
+  const __m256 none = _mm256_setzero_ps();
+  float sum = _mm_cvtss_f32(avx2::sums_of(__m256(squares), none, none, none));
   for (; i < width; ++i) sum += x[i] * x[i];
   const float scale = 1 / std::sqrt(sum / static_cast<float>(width) + eps);
   for (i = 0; i < width; ++i) out[i] = x[i] * scale * weight[i];
@@ -129,13 +80,14 @@ void norm_row(const float* x, int64_t width, const float* weight, float eps, flo
 #pragma GCC pop_options
 
 void multiply_few_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out,
-                       bool add) {
+                       bool add, CpuVectors vectors) {
   const Operands operands{x, weight, outs, in, out, add};
-  const int64_t grain = std::max<int64_t>(kTileOuts, 32768 / in / kTileOuts * kTileOuts);
+  const bool wide = vectors == CpuVectors::kAvx512;
+  const int64_t tile = wide ? avx512::kTileOuts : avx2::kTileOuts;
   // Threads share whole tiles, so that only the last one has an odd end.
-  const int64_t tiles = at::divup(outs, kTileOuts);
-  at::parallel_for(0, tiles, at::divup(grain, kTileOuts), [&](int64_t begin, int64_t end) {
-    multiply_outs(operands, rows, begin * kTileOuts, std::min(outs, end * kTileOuts));
+  const int64_t grain = std::max<int64_t>(1, 32768 / in / tile);
+  at::parallel_for(0, at::divup(outs, tile), grain, [&](int64_t begin, int64_t end) {
+    (wide ? avx512::multiply_outs : avx2::multiply_outs)(operands, rows, begin * tile, std::min(outs, end * tile));
   });
 }
 
@@ -151,7 +103,11 @@ bool has_cpu_kernels() {
   return false;
 }
 
-void multiply_few_rows(const float*, int64_t, const float*, int64_t, int64_t, float*, bool) {
+CpuVectors widest_vectors() {
+  return CpuVectors::kAvx2;
+}
+
+void multiply_few_rows(const float*, int64_t, const float*, int64_t, int64_t, float*, bool, CpuVectors) {
   TORCH_CHECK(false, "multiply_few_rows: not for this CPU");
 }
 

@@ -11,12 +11,16 @@ namespace kvsweep {
 bool has_cpu_kernels();
 
 // Rows of x up to which multiply_few_rows is faster than the library's GEMM; see docs/benchmarks.md.
-inline constexpr int64_t kFewRows = 32;
+inline constexpr int64_t kFewRows = 95;
+
+enum class CpuVectors { kAvx2, kAvx512 };
+CpuVectors widest_vectors();
 
 // out[m][n] = dot(x[m], weight[n]), or += with `add`. x [rows, in], weight [outs, in], out [rows, outs]. Every dot
-// product is summed in the same order whatever `rows` is: a row of a batch is bit for bit the row alone.
+// product is summed in the same order whatever `rows` is: a row of a batch is bit for bit the row alone. Wider vectors
+// have another order.
 void multiply_few_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out,
-                       bool add);
+                       bool add, CpuVectors vectors = widest_vectors());
 
 // out[m] = x[m] / sqrt(mean(x[m]^2) + eps) * weight; out may be x.
 void norm_rows(const float* x, int64_t rows, int64_t width, const float* weight, float eps, float* out);

@@ -3,6 +3,7 @@
 
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
+#include <catch2/generators/catch_generators_range.hpp>
 #include <cmath>
 #include <vector>
 
@@ -18,6 +19,12 @@ std::vector<float> random_values(int64_t count, uint64_t seed) {
   return values;
 }
 
+std::vector<CpuVectors> vectors_here() {
+  std::vector<CpuVectors> all = {CpuVectors::kAvx2};
+  if (widest_vectors() != CpuVectors::kAvx2) all.push_back(widest_vectors());
+  return all;
+}
+
 }  // namespace
 
 TEST_CASE("few rows times weights are dot products, for odd sizes and when added") {
@@ -26,8 +33,10 @@ TEST_CASE("few rows times weights are dot products, for odd sizes and when added
   const bool add = GENERATE(false, true);
   const auto x = random_values(rows * in, 1), weight = random_values(outs * in, 2),
              before = random_values(rows * outs, 3);
+  const auto all = vectors_here();
+  const CpuVectors vectors = all[GENERATE_REF(range(size_t{0}, all.size()))];
   std::vector<float> out = before;
-  multiply_few_rows(x.data(), rows, weight.data(), outs, in, out.data(), add);
+  multiply_few_rows(x.data(), rows, weight.data(), outs, in, out.data(), add, vectors);
   double worst = 0;
   for (int64_t m = 0; m < rows; ++m)
     for (int64_t n = 0; n < outs; ++n) {
@@ -41,12 +50,14 @@ TEST_CASE("few rows times weights are dot products, for odd sizes and when added
 
 TEST_CASE("a row of a batch is bit for bit the row alone") {
   if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
-  const int64_t rows = 11, outs = 500, in = 203;
+  const int64_t rows = GENERATE(2, 11, 70), outs = 500, in = 203;
+  const auto all = vectors_here();
+  const CpuVectors vectors = all[GENERATE_REF(range(size_t{0}, all.size()))];
   const auto x = random_values(rows * in, 4), weight = random_values(outs * in, 5);
   std::vector<float> together(static_cast<size_t>(rows * outs)), alone(static_cast<size_t>(outs));
-  multiply_few_rows(x.data(), rows, weight.data(), outs, in, together.data(), false);
+  multiply_few_rows(x.data(), rows, weight.data(), outs, in, together.data(), false, vectors);
   for (int64_t m = 0; m < rows; ++m) {
-    multiply_few_rows(x.data() + m * in, 1, weight.data(), outs, in, alone.data(), false);
+    multiply_few_rows(x.data() + m * in, 1, weight.data(), outs, in, alone.data(), false, vectors);
     CHECK(alone == std::vector<float>(together.begin() + m * outs, together.begin() + (m + 1) * outs));
   }
 }
