@@ -8,6 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "harness/attention/fused.h"
+
 namespace kvsweep {
 namespace {
 
@@ -157,7 +159,12 @@ AttentionResult attend_reference(const KvView& view, const at::Tensor& q, int64_
 }
 
 AttentionResult attend(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope) {
-  return attend_reference(view, q, position, rope);
+  const cpu::Kernels* kernels = best_kernels(q.size(2));
+  if (kernels == nullptr) return attend_reference(view, q, position, rope);
+  const std::optional<FusedAttention> fused = attend_fused(view, q, position, rope, *kernels);
+  if (!fused) return attend_reference(view, q, position, rope);
+  return {fused->output, count_compressed_reads(view, position, q.size(1)),
+          fused->decoded ? AttentionPath::kReference : AttentionPath::kFused};
 }
 
 }  // namespace kvsweep

@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 #include <thread>
 
+#include "harness/cli/attention_bench.h"
 #include "harness/cli/bench_command.h"
 #include "harness/cli/calibrate_command.h"
 #include "harness/cli/list_command.h"
@@ -80,6 +81,7 @@ int run_cli(int argc, char** argv) {
   add_merge(app, action);
   add_report(app, action);
   add_bench(app, action);
+  add_attention_bench(app, action);
   add_list(app, action);
   add_model(app, action);
   app.fallthrough();

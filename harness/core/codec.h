@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,22 @@ namespace kvsweep {
 struct PartSpec {
   std::string name;  // "codes", "scale", "zero"
   ByteRole role;
+};
+
+// Parts that attention reads where they lie, without knowing the codec: codes, scale and, with `zero`, zero.
+//
+//   codes   [H, T, B] uint8, or [H, T / group, group, B] with groups along tokens. A token's D codes are one row of
+//           B = ceil(D * bits / 8) bytes, a little-endian bit stream: code i takes bits [i * bits, (i + 1) * bits).
+//   scale, zero   fp16, bfloat16 or float32; [H, T, D / group], or [H, T / group, D] with groups along tokens.
+//   value   (code - offset) * scale + zero, or with `zero_point` (code - zero) * scale
+struct PackedLayout {
+  int64_t bits = 0;           // 1..8
+  int64_t group = 0;          // values that share a scale
+  bool along_tokens = false;  // a group is neighbouring tokens of one channel, not neighbouring channels of one token
+  bool zero = false;          // there is a third part
+  bool zero_point = false;
+  bool half_arithmetic = false;  // the result of every operation is rounded to fp16 (without a largest value)
+  float offset = 0;
 };
 
 // Tensor <-> packed parts, without state. The unit that fused attention kernels are written for: its header states
@@ -36,6 +53,8 @@ class Codec {
   // x [H, T, D], T a multiple of group_tokens() -> one tensor for each of parts(), each [H, T / group_tokens(), ...].
   // T may be 0: the shapes and dtypes of the parts.
   virtual std::vector<at::Tensor> encode(const at::Tensor& x) const = 0;
+  // How kernels may read the parts; nothing: by decode() alone.
+  virtual std::optional<PackedLayout> layout() const { return std::nullopt; }
   // -> [H, T, D] float32
   virtual at::Tensor decode(const std::vector<at::Tensor>& parts) const = 0;
 };

@@ -22,6 +22,9 @@ class Rope {
   // The same in place; x may be a view on a larger tensor.
   void rotate(const at::Tensor& x, int64_t position) const;
   void rotate(const at::Tensor& x, const at::Tensor& positions) const;
+  // [max_positions, D/2] float32, for kernels that rotate.
+  const at::Tensor& cos() const { return cos_; }
+  const at::Tensor& sin() const { return sin_; }
   int64_t head_dim() const { return 2 * cos_.size(1); }
   int64_t max_positions() const { return cos_.size(0); }
 

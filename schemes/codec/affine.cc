@@ -201,6 +201,18 @@ std::vector<PartSpec> AffineCodec::parts() const {
   return parts;
 }
 
+std::optional<PackedLayout> AffineCodec::layout() const {
+  PackedLayout layout;
+  layout.bits = options_.bits;
+  layout.group = options_.group;
+  layout.along_tokens = options_.axis == GroupAxis::kChannel;
+  layout.zero = !options_.symmetric;
+  layout.zero_point = options_.form == AffineForm::kZeroPoint;
+  layout.half_arithmetic = options_.arithmetic == at::kHalf;
+  layout.offset = static_cast<float>(offset());
+  return layout;
+}
+
 void AffineCodec::check_input(const at::Tensor& x) const {
   TORCH_CHECK(x.dim() == 3 && x.size(2) == head_dim_, "affine: needs [H, T, ", head_dim_, "], got ", x.sizes());
   TORCH_CHECK(x.size(1) % group_tokens() == 0, "affine: ", x.size(1), " tokens are not a multiple of the group ",

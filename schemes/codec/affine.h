@@ -54,6 +54,7 @@ class AffineCodec final : public Codec {
   std::vector<PartSpec> parts() const override;
   std::vector<at::Tensor> encode(const at::Tensor& x) const override;
   at::Tensor decode(const std::vector<at::Tensor>& parts) const override;
+  std::optional<PackedLayout> layout() const override;
 
   const AffineOptions& options() const { return options_; }
   int64_t head_dim() const { return head_dim_; }
