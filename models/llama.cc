@@ -12,6 +12,7 @@
 
 #include "harness/attention/attention.h"
 #include "harness/attention/one_pass.h"
+#include "harness/attention/reads.h"
 #include "harness/core/stopwatch.h"
 #include "models/cpu_kernels.h"
 #include "models/llama_layer.h"

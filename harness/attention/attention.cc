@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <utility>
 #include <vector>
 
 #include "harness/attention/fused.h"
@@ -52,45 +51,6 @@ at::Tensor hidden_tokens(const KvView& view, int64_t position, int64_t queries, 
   if (!view.keep.defined()) return hidden;
   const at::Tensor dropped = view.keep.logical_not().unsqueeze(1).unsqueeze(1);
   return hidden.defined() ? dropped.logical_or(hidden) : dropped.expand({-1, 1, queries, -1});
-}
-
-// Token ranges [begin, end) that a lossy run of keys or of values covers, disjoint and in order.
-std::vector<std::pair<int64_t, int64_t>> lossy_ranges(const KvView& view) {
-  std::vector<std::pair<int64_t, int64_t>> ranges;
-  for (const auto* runs : {&view.keys, &view.values}) {
-    int64_t first = 0;
-    for (const KvRun& run : *runs) {
-      if (!run.codec->exact() && run.tokens > 0) ranges.emplace_back(first, first + run.tokens);
-      first += run.tokens;
-    }
-  }
-  std::sort(ranges.begin(), ranges.end());
-  std::vector<std::pair<int64_t, int64_t>> merged;
-  for (const auto& range : ranges) {
-    if (!merged.empty() && range.first <= merged.back().second)
-      merged.back().second = std::max(merged.back().second, range.second);
-    else
-      merged.push_back(range);
-  }
-  return merged;
-}
-
-int64_t count_compressed_reads(const KvView& view, int64_t position, int64_t queries) {
-  const auto ranges = lossy_ranges(view);
-  int64_t reads = 0;
-  if (!view.positions.defined() && !view.keep.defined()) {
-    for (const auto& [begin, end] : ranges)
-      for (int64_t query = 0; query < queries; ++query)
-        reads += std::clamp(position + query + 1 - view.position - begin, int64_t{0}, end - begin);
-    return reads;
-  }
-  const int64_t tokens = view.tokens();
-  const at::Device device = view.positions.defined() ? view.positions.device() : view.keep.device();
-  const at::Tensor hidden = hidden_tokens(view, position, queries, tokens, device);
-  at::Tensor seen = hidden.logical_not();
-  if (seen.dim() == 4) seen = seen.any(0).squeeze(0);  // a token counts once when any head reads it
-  for (const auto& [begin, end] : ranges) reads += seen.narrow(1, begin, end - begin).sum().item<int64_t>();
-  return reads;
 }
 
 at::Tensor map_by(const at::Tensor& x, const at::Tensor& basis) {
@@ -155,7 +115,7 @@ AttentionResult attend_reference(const KvView& view, const at::Tensor& q, int64_
     const at::Tensor sums = weigh(scores.softmax(-1), values);
     output.narrow(0, at, count).copy_(sums.view({query_heads, count, dim}).transpose(0, 1));
   }
-  return {output, count_compressed_reads(view, position, queries)};
+  return {output, AttentionPath::kReference};
 }
 
 AttentionResult attend(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope) {
@@ -163,8 +123,7 @@ AttentionResult attend(const KvView& view, const at::Tensor& q, int64_t position
   if (kernels == nullptr) return attend_reference(view, q, position, rope);
   const std::optional<FusedAttention> fused = attend_fused(view, q, position, rope, *kernels);
   if (!fused) return attend_reference(view, q, position, rope);
-  return {fused->output, count_compressed_reads(view, position, q.size(1)),
-          fused->decoded ? AttentionPath::kReference : AttentionPath::kFused};
+  return {fused->output, fused->decoded ? AttentionPath::kReference : AttentionPath::kFused};
 }
 
 }  // namespace kvsweep

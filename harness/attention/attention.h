@@ -14,8 +14,7 @@ enum class AttentionPath {
 };
 
 struct AttentionResult {
-  at::Tensor output;             // [T, Hq, D], dtype of q
-  int64_t compressed_reads = 0;  // (query, token) pairs where the token's key or value was read from a lossy codec
+  at::Tensor output;  // [T, Hq, D], dtype of q
   AttentionPath path = AttentionPath::kReference;
 };
 

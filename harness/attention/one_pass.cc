@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <vector>
 
 namespace kvsweep {
 namespace {
@@ -85,51 +85,6 @@ DecodedTokens decode_view(const KvView& view, const Rope& rope) {
     if (run.tokens > 0) values.push_back(decode_run(run));
   TORCH_CHECK(!keys.empty() && !values.empty(), "attention: a view without tokens");
   return {joined(keys), joined(values)};
-}
-
-int64_t compressed_reads(const KvView& view, int64_t position) {
-  const int64_t tokens = view.tokens();
-  std::vector<bool> lossy(static_cast<size_t>(tokens), false);
-  for (const auto* runs : {&view.keys, &view.values}) {
-    int64_t first = 0;
-    for (const KvRun& run : *runs) {
-      if (!run.codec->exact()) std::fill_n(lossy.begin() + first, run.tokens, true);
-      first += run.tokens;
-    }
-  }
-  if (!view.positions.defined() && !view.keep.defined()) {
-    const int64_t seen = std::clamp<int64_t>(position + 1 - view.position, 0, tokens);
-    return std::count(lossy.begin(), lossy.begin() + seen, true);
-  }
-  const at::Tensor at = (view.positions.defined() ? view.positions : at::arange(tokens, at::kLong) + view.position)
-                            .to(at::kCPU, at::kLong)
-                            .contiguous();
-  const at::Tensor kept = view.keep.defined() ? view.keep.any(0).to(at::kCPU).contiguous() : at::Tensor();
-  int64_t reads = 0;
-  for (int64_t t = 0; t < tokens; ++t)
-    reads += lossy[static_cast<size_t>(t)] && at.const_data_ptr<int64_t>()[t] <= position &&
-             (!kept.defined() || kept.const_data_ptr<bool>()[t]);
-  return reads;
-}
-
-std::vector<int64_t> one_pass_reads(const KvView& after, const CompressedFrom& forms, int64_t position,
-                                    int64_t queries) {
-  const auto lossy = [](const auto& runs) {
-    return std::any_of(runs.begin(), runs.end(),
-                       [](const KvRun& run) { return run.tokens > 0 && !run.codec->exact(); });
-  };
-  const int64_t* keys = lossy(after.keys) ? forms.keys.const_data_ptr<int64_t>() : nullptr;
-  const int64_t* values = lossy(after.values) ? forms.values.const_data_ptr<int64_t>() : nullptr;
-  std::vector<int64_t> reads(static_cast<size_t>(queries), 0);
-  for (int64_t t = 0; t < position + queries; ++t) {
-    int64_t from = kNeverCompressed;
-    if (keys != nullptr) from = std::min(from, keys[t]);
-    if (values != nullptr) from = std::min(from, values[t]);
-    const int64_t first = std::max({from, t, position});  // the first query that counts it
-    if (first < position + queries) ++reads[static_cast<size_t>(first - position)];
-  }
-  std::partial_sum(reads.begin(), reads.end(), reads.begin());
-  return reads;
 }
 
 at::Tensor attend_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position) {

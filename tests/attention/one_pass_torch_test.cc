@@ -10,6 +10,7 @@
 #include <cmath>
 
 #include "harness/attention/attention.h"
+#include "harness/attention/reads.h"
 #include "tests/support/torch/scheme_probe.h"
 
 namespace kvsweep::testing {

@@ -8,6 +8,7 @@
 #include <cmath>
 
 #include "harness/attention/attention.h"
+#include "harness/attention/reads.h"
 #include "harness/core/random.h"
 #include "tests/support/torch/exact_cache.h"
 
@@ -191,7 +192,9 @@ void check_case(int64_t heads, int64_t groups, int64_t queries, CaseOptions opti
   const AttentionResult result = attend_reference(made.view, to_tensor(q), position, rope);
   REQUIRE(result.output.sizes() == at::IntArrayRef({queries, heads * groups, kDim}));
   CHECK((result.output - to_tensor(attend_in_double(made, q, position))).abs().max().item<double>() < 2e-5);
-  CHECK(result.compressed_reads == reads_by_counting(made, queries, position));
+  int64_t reads = 0;
+  for (int64_t query = 0; query < queries; ++query) reads += compressed_reads(made.view, position + query);
+  CHECK(reads == reads_by_counting(made, queries, position));
 }
 
 }  // namespace
@@ -217,11 +220,10 @@ TEST_CASE("many queries over a long view are the queries one by one") {
   view.keys.push_back({&kPlain, {k}, 2500, KeyRotation::kApplied, {}});
   view.values.push_back({&kHalved, kHalved.encode(v), 2500, KeyRotation::kApplied, {}});
   const AttentionResult all = attend_reference(view, q, 0, rope);
-  CHECK(all.compressed_reads == 2500 * 2501 / 2);
   for (const int64_t query : {0, 1, 1023, 1700, 2499}) {
     const AttentionResult one = attend_reference(view, q.narrow(1, query, 1), query, rope);
     CHECK((one.output - all.output.narrow(0, query, 1)).abs().max().item<double>() < 1e-5);
-    CHECK(one.compressed_reads == query + 1);
+    CHECK(compressed_reads(view, query) == query + 1);
   }
 }
 
