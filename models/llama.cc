@@ -13,6 +13,7 @@
 #include "harness/attention/attention.h"
 #include "harness/attention/one_pass.h"
 #include "harness/attention/reads.h"
+#include "harness/attention/weights.h"
 #include "harness/core/stopwatch.h"
 #include "models/cpu_kernels.h"
 #include "models/llama_layer.h"
@@ -227,6 +228,7 @@ Llama::Batch Llama::make_batch(std::span<Row> rows) const {
     row.attend_ms = 0;
     row.error = nullptr;
     if (row.kept != nullptr) row.kept->clear();
+    row.weights.clear();
     (count >= kLongRow ? batch.long_rows : batch.short_rows).push_back(i);
     if (invariant && count >= kLongRow) {
       add_blocks(first - joint, joint, kJointBlock, Products::kRowInvariant);
@@ -303,6 +305,9 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
                    std::plus<>());
   }
   row.attend_ms += watch.ms();
+  if (std::find(row.probed_layers.begin(), row.probed_layers.end(), layer) != row.probed_layers.end())
+    row.weights.push_back(
+        attention_weights(row.cache->read(layer), q.narrow(1, count - 1, 1), row.position + count - 1, *rope_));
 }
 
 // Rows share threads as they come free; each is computed by one, so that its bits do not depend on the others. A row

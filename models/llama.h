@@ -51,7 +51,10 @@ struct Row {
   // then each query reads what token-by-token decoding would have shown it. For schemes with the trait one_pass.
   const CompressedFrom* forms = nullptr;
   std::vector<KvSlab>* kept = nullptr;  // out, if set: what was appended, one slab a layer; copies
+  // Layers whose attention weights of the last token are wanted (harness/attention/weights.h).
+  std::span<const int64_t> probed_layers{};
 
+  std::vector<at::Tensor> weights{};        // out: [Hq, position of the last token + 1], for each of probed_layers
   std::vector<int64_t> compressed_reads{};  // out: of each token's query, summed over layers
   bool fused = true;                        // out: attention read packed bytes in every layer
   double attend_ms = 0;                     // out: append + read + attention of this row, all layers

@@ -203,6 +203,14 @@ void fields(A& a, typename A::template Ref<SampleTime> time) {
 }
 
 template <class A>
+void fields(A& a, typename A::template Ref<AttentionDrift> attention) {
+  a("kl", attention.kl);
+  a("overlap", attention.overlap);
+  a("oldest", attention.oldest);
+  a("full_oldest", attention.full_oldest);
+}
+
+template <class A>
 void fields(A& a, typename A::template Ref<Noise> noise) {
   a("kl", noise.kl);
   a("kl_max", noise.kl_max);
@@ -228,6 +236,7 @@ void fields(A& a, typename A::template Ref<SampleRecord> sample) {
   a("reused_tokens", sample.reused_tokens);
   a("compressed_reads", sample.compressed_reads);
   a("noise", sample.noise);
+  a("attention", sample.attention);
   a("bytes", sample.bytes);
   a("time", sample.time);
 }
@@ -247,6 +256,8 @@ void fields(A& a, typename A::template Ref<Paired> paired) {
   a("standard_error", paired.standard_error);
   a("lost", paired.lost);
   a("gained", paired.gained);
+  a("ratio", paired.ratio);
+  a("ratio_standard_error", paired.ratio_standard_error);
 }
 
 template <class A>
@@ -285,6 +296,7 @@ void fields(A& a, typename A::template Ref<Record> record) {
   a("kl_max", record.kl_max);
   a("top1_flips", record.top1_flips);
   a("noise", record.noise);
+  a("attention", record.attention);
   a("divergence_share", record.divergence_share);
   a("generated_tokens", record.generated_tokens);
   a("reused_tokens", record.reused_tokens);

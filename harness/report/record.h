@@ -54,6 +54,14 @@ struct Noise {
   int64_t positions = 0, top1_flips = 0;
 };
 
+// Attention of the last query token against full precision's, means over heads and the layers that the sweep names.
+struct AttentionDrift {
+  double kl = 0;           // KL(full || own) of the weights, nats
+  double overlap = 0;      // share of full precision's 32 heaviest tokens that are among the own 32 heaviest
+  double oldest = 0;       // weight on the oldest tenth of the tokens
+  double full_oldest = 0;  // full precision's
+};
+
 // One sample of one point: a line of samples.jsonl.
 struct SampleRecord {
   std::string point_id;
@@ -72,6 +80,7 @@ struct SampleRecord {
   int64_t reused_tokens = 0;      // generated tokens that were checked in chunks instead of decoded
   int64_t compressed_reads = 0;   // per layer: (query, token) pairs read from a lossy codec
   std::optional<Noise> noise;     // of the full-precision row only, where rows depend on their batch
+  std::optional<AttentionDrift> attention;
   CacheBytes bytes;
   SampleTime time;
 };
@@ -88,6 +97,9 @@ struct Paired {
   std::string metric;
   double delta = 0, standard_error = 0;
   int64_t lost = 0, gained = 0;  // samples whose 0/1 score went down, up; 0 for graded metrics
+  // Of an exponential metric: exp(mean difference of the samples' values), a ratio of perplexities, whose uncertainty
+  // is a fraction of each perplexity's own.
+  std::optional<double> ratio, ratio_standard_error;
 };
 
 struct Provenance {
@@ -107,16 +119,17 @@ struct Record {
   std::string error;   // first line, when failed, else ""
   Point point;
   int64_t n = 0;
-  std::map<std::string, Summary> metrics;  // the task's metrics; what tables show of an exponential one they derive
-  std::string primary_metric;              // the one that tables show
-  std::string primary_shown_as;            // "perplexity"
-  bool primary_exponential = false;        // shown as exp(mean)
-  Summary kl;                              // mean over samples of the mean over positions
-  double kl_p99 = 0, kl_max = 0;           // over positions of all samples; p99 by nearest rank
-  Summary top1_flips;                      // mean over samples of the share of positions, 0 to 1
-  std::optional<Noise> noise;              // over all samples; none: rows do not depend on their batch, bit for bit
-  double kl_median = 0;                    // over positions of all samples, as kl_p99
-  std::optional<double> divergence_share;  // samples whose text differs from full precision's; none: no text
+  std::map<std::string, Summary> metrics;   // the task's metrics; what tables show of an exponential one they derive
+  std::string primary_metric;               // the one that tables show
+  std::string primary_shown_as;             // "perplexity"
+  bool primary_exponential = false;         // shown as exp(mean)
+  Summary kl;                               // mean over samples of the mean over positions
+  double kl_p99 = 0, kl_max = 0;            // over positions of all samples; p99 by nearest rank
+  Summary top1_flips;                       // mean over samples of the share of positions, 0 to 1
+  std::optional<Noise> noise;               // over all samples; none: rows do not depend on their batch, bit for bit
+  double kl_median = 0;                     // over positions of all samples, as kl_p99
+  std::optional<AttentionDrift> attention;  // means over samples
+  std::optional<double> divergence_share;   // samples whose text differs from full precision's; none: no text
   int64_t generated_tokens = 0, reused_tokens = 0;  // sums over samples; the latter were checked in chunks
   std::optional<Paired> paired;
   double nominal_k_bits = 16, nominal_v_bits = 16;

@@ -84,6 +84,19 @@ void summarize_generation(Record& record, const std::vector<SampleRecord>& sampl
     record.divergence_share = static_cast<double>(diverged) / static_cast<double>(samples.size());
 }
 
+void summarize_attention(Record& record, const std::vector<SampleRecord>& samples) {
+  record.attention.reset();
+  const auto mean = [&](double AttentionDrift::*field) {
+    return summary_over(samples, [&](const SampleRecord& s) {
+      return s.attention ? std::optional((*s.attention).*field) : std::nullopt;
+    });
+  };
+  const Summary kl = mean(&AttentionDrift::kl);
+  if (kl.n == 0) return;
+  record.attention = AttentionDrift{kl.mean, mean(&AttentionDrift::overlap).mean, mean(&AttentionDrift::oldest).mean,
+                                    mean(&AttentionDrift::full_oldest).mean};
+}
+
 void summarize_noise(Record& record, const std::vector<SampleRecord>& reference) {
   record.noise.reset();
   for (const SampleRecord& sample : reference) {
@@ -114,7 +127,7 @@ bool zero_or_one(double value) {
   return value == 0 || value == 1;
 }
 
-Paired paired_difference(const std::string& metric, const std::vector<SampleRecord>& samples,
+Paired paired_difference(const std::string& metric, bool exponential, const std::vector<SampleRecord>& samples,
                          const std::vector<SampleRecord>& reference) {
   Paired paired;
   paired.metric = metric;
@@ -131,6 +144,10 @@ Paired paired_difference(const std::string& metric, const std::vector<SampleReco
   const Summary delta = summary_of(deltas);
   paired.delta = delta.mean;
   paired.standard_error = delta.standard_error;
+  if (exponential) {
+    paired.ratio = std::exp(delta.mean);
+    paired.ratio_standard_error = *paired.ratio * delta.standard_error;
+  }
   return paired;
 }
 
@@ -171,7 +188,8 @@ void summarize(Record& record, const std::vector<SampleRecord>& samples, const s
   summarize_divergence(record, samples);
   summarize_generation(record, samples);
   summarize_noise(record, reference);
-  record.paired = paired_difference(record.primary_metric, samples, reference);
+  summarize_attention(record, samples);
+  record.paired = paired_difference(record.primary_metric, record.primary_exponential, samples, reference);
   summarize_bytes(record, samples);
   summarize_time(record, samples);
   record.compressed_reads = 0;

@@ -246,6 +246,7 @@ class EngineRun {
     const auto failure = attempt([&] {
       active.lane = std::make_unique<Lane>(*job.sample, work_.view, scheme_of(what.row), llama(), engine_.tokenizer_);
       if (what.row > 0) active.lane->compare_with(&job.reference, options_.greedy_reuse && !options_.alone);
+      active.lane->probe(options_.attention_layers);
       PrefillTrace own;  // nothing is shared, or the trace is gone since every row had it once
       const bool again = replayed() && ((options_.alone && what.row > 0) || (what.again && job.trace.k.empty()));
       if (again) own = context_of(*job.sample);
@@ -317,6 +318,7 @@ class EngineRun {
       Lane& lane = *active.lane;
       const auto failure = attempt([&] {
         lane.take(rows[i], active.scores);
+        if (active.what.row == 0 && lane.query_just_read()) active.what.job->reference.weights = lane.weights();
         active.scores.clear();
         const bool timed = options_.time_first && active.what.job->outcome.sample == 0 && lane.query_just_read();
         if (timed && active.what.row != noise_row()) lane.time_decode();

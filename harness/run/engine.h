@@ -22,7 +22,8 @@ struct RowResult {
   int64_t first_divergence = -1;  // index of the first generated token that differs from the reference's; -1: none
   int64_t reused_tokens = 0;      // generated tokens that were checked as part of a chunk instead of decoded
   int64_t compressed_reads = 0;   // (query, token) pairs of query and answer, mean over layers
-  CacheBytes bytes;               // at the end of the sample
+  std::optional<AttentionDrift> attention;
+  CacheBytes bytes;  // at the end of the sample
   SampleTime time;
 };
 
@@ -49,7 +50,8 @@ struct EngineOptions {
   int64_t rows = 0;          // of a batch at most; 0: what the device is good for
   int64_t cache_budget = 0;  // bytes of prefills and caches held at once; 0: no limit
   bool alone = false;        // share nothing: every row has its own prefill and its own batch (what others do)
-  bool time_first = false;   // measure decode_ms_per_token of each row of the first sample alone, on clones
+  std::vector<int64_t> attention_layers;  // whose attention of the last query token is compared with full precision's
+  bool time_first = false;  // measure decode_ms_per_token of each row of the first sample alone, on clones
 };
 
 // What run() evaluates.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <set>
 
+#include "harness/attention/weights.h"
 #include "harness/core/stopwatch.h"
 #include "harness/run/interrupt.h"
 
@@ -12,6 +13,7 @@ namespace kvsweep {
 namespace {
 
 constexpr int kTimedSteps = 5;
+constexpr int64_t kHeaviestTokens = 32;  // that are compared with full precision's
 // Tokens of the full-precision continuation that are checked at once. What comes after the first difference is wasted,
 // so longer is not always better.
 constexpr int64_t kVerifyTokens = 16;
@@ -134,6 +136,7 @@ Row Lane::feed() {
   const auto count = static_cast<int64_t>(row_.tokens.size());
   plan_slabs(count);
   row_.cache = cache_.get();
+  row_.probed_layers = phase_ == Phase::kQuery ? probed_ : std::span<const int64_t>();
   if (phase_ == Phase::kVerify && count > 1) {
     branch_ = cache_->clone();
     row_.kept = &kept_;
@@ -185,6 +188,7 @@ void Lane::take(const Row& row, const std::vector<Scores>& scores) {
     case Phase::kQuery:
       count_reads(fed - static_cast<int64_t>(sample_.query.size()), fed);
       query_just_read_ = true;
+      compare_attention();
       return read_query(scores);
     case Phase::kChoice: {
       count_reads(0, fed);
@@ -210,6 +214,22 @@ void Lane::take(const Row& row, const std::vector<Scores>& scores) {
         after_decision();
       }
   }
+}
+
+void Lane::compare_attention() {
+  weights_ = std::move(row_.weights);
+  if (weights_.empty()) return;
+  const std::vector<at::Tensor>& full = is_reference() ? weights_ : reference_->weights;
+  AttentionDrift drift;
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    const WeightDrift one = compare_weights(full.at(i), weights_[i], kHeaviestTokens);
+    const auto share = 1 / static_cast<double>(weights_.size());
+    drift.kl += one.kl * share;
+    drift.overlap += one.overlap * share;
+    drift.oldest += one.oldest * share;
+    drift.full_oldest += one.full_oldest * share;
+  }
+  result_.attention = drift;
 }
 
 void Lane::read_query(const std::vector<Scores>& scores) {

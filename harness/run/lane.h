@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -24,8 +25,9 @@ struct Scores {
 
 // What the full-precision row of a sample leaves behind for the others.
 struct ReferenceRun {
-  std::vector<int32_t> decisions;  // tokens that were generated, the one that ended the text included
-  std::vector<at::Tensor> hidden;  // of each scored position, [1, hidden]
+  std::vector<int32_t> decisions;   // tokens that were generated, the one that ended the text included
+  std::vector<at::Tensor> hidden;   // of each scored position, [1, hidden]
+  std::vector<at::Tensor> weights;  // attention of the last query token in each of the probed layers
 };
 
 // A row while it runs: one sample under one scheme. It says what to feed next and takes what came out.
@@ -37,6 +39,8 @@ class Lane {
  public:
   Lane(const Sample& sample, const View& view, const Scheme& scheme, const Llama& llama, const Tokenizer& tokenizer);
 
+  // Layers whose attention of the last query token is compared; outlives the lane.
+  void probe(std::span<const int64_t> layers) { probed_ = layers; }
   // Full precision compares with itself; the others with `reference`, which outlives them.
   void compare_with(const ReferenceRun* reference, bool reuse);
   // Makes the cache; the context from `trace`, or, where the view is not `exact`, in the steps to come.
@@ -60,6 +64,7 @@ class Lane {
   const Scheme& scheme() const { return scheme_; }
   RowResult& result() { return result_; }
   const std::vector<int32_t>& decisions() const { return decisions_; }
+  const std::vector<at::Tensor>& weights() const { return weights_; }
 
  private:
   enum class Phase { kContext, kQuery, kDecode, kVerify, kChoice, kDone };
@@ -68,6 +73,7 @@ class Lane {
   int64_t streamed_context() const { return view_.as_decoded ? 0 : context_tokens(); }
   std::vector<int32_t> next_tokens();
   void plan_slabs(int64_t count);
+  void compare_attention();
   void read_query(const std::vector<Scores>& scores);
   void next_choice();
   // True when the text has ended.
@@ -83,6 +89,8 @@ class Lane {
   const Tokenizer& tokenizer_;
   const ReferenceRun* reference_ = nullptr;
   bool reuse_ = false;
+  std::span<const int64_t> probed_;
+  std::vector<at::Tensor> weights_;
   Phase phase_ = Phase::kContext;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<KvCache> branch_;  // kVerify: the cache before the chunk; kChoice: the one that reads the choice

@@ -49,6 +49,7 @@ SampleRecord line_of(const Sample& sample, int64_t index, const RowResult& resul
   line.first_divergence = result.first_divergence;
   line.reused_tokens = result.reused_tokens;
   line.compressed_reads = result.compressed_reads;
+  line.attention = result.attention;
   line.bytes = result.bytes;
   line.time = result.time;
   return line;
@@ -109,6 +110,7 @@ class SweepRun {
   void store_sample(GroupRun& run, const std::vector<const SweepPoint*>& points, int64_t index,
                     SampleOutcome&& outcome);
   void write_records(const GroupRun& run);
+  void say_reuse(const std::vector<Record>& records) const;
   Record blank_record(const GroupRun& run, const SweepPoint& point) const;
   void fail(GroupRun& run, const SweepPoint& point, const std::string& error);
   std::vector<SampleRecord> samples_of(const GroupRun& run, const std::string& point_id) const;
@@ -151,6 +153,10 @@ void SweepRun::check_fits_model(const SweepGroup& group) const {
                                   group.task_line, group.points.front().point.task, tokens,
                                   generated > 0 ? fmt::format(" and {} generated", generated) : "", group.model,
                                   config.max_positions));
+  for (const int64_t layer : sweep_.attention_layers)
+    if (layer >= config.layers)
+      throw ConfigError(fmt::format("{}: attention_layers names layer {}; {} has layers 0 to {}", sweep_.file.string(),
+                                    layer, group.model, config.layers - 1));
   CacheContext context;
   context.layers = config.layers;
   context.kv_heads = config.kv_heads;
@@ -355,6 +361,7 @@ EngineOptions SweepRun::engine_options(const GroupRun& run, const LoadedModel& m
   options.greedy_reuse = options_.greedy_reuse;
   options.alone = options_.alone;
   options.time_first = true;
+  options.attention_layers = sweep_.attention_layers;
   options.cache_budget = cache_budget(run, *model.llama);
   return options;
 }
@@ -447,15 +454,29 @@ std::vector<SampleRecord> SweepRun::samples_of(const GroupRun& run, const std::s
   return samples;
 }
 
+void SweepRun::say_reuse(const std::vector<Record>& records) const {
+  int64_t generated = 0, reused = 0;
+  for (const Record& record : records) {
+    generated += record.generated_tokens;
+    reused += record.reused_tokens;
+  }
+  if (reused == 0) return;
+  progress_->say(fmt::format("{} of {} generated tokens were full precision's, checked in chunks instead of decoded",
+                             reused, generated));
+}
+
 void SweepRun::write_records(const GroupRun& run) {
   if (options_.shard) return;
   const std::vector<SampleRecord> reference = samples_of(run, run.reference_id);
+  std::vector<Record> records;
   for (const SweepPoint* point : run.pending) {
     Record record = blank_record(run, *point);
     summarize(record, samples_of(run, point->id), reference, point->scheme->traits().lossless);
     store_->append(record);
     ++written_;
+    records.push_back(std::move(record));
   }
+  say_reuse(records);
 }
 
 }  // namespace

@@ -88,6 +88,7 @@ class Expander {
     Sweep sweep;
     sweep.name = name(text);
     if (text.deterministic) sweep.deterministic = flag("deterministic", *text.deterministic);
+    for (const ParamValue& value : text.attention_layers) sweep.attention_layers.push_back(layer(value));
     const auto models = unique("model", text.models, &Expander::model);
     const auto tasks = plugins<BuiltTask>("task", text.tasks, tables_.tasks);
     const auto views = text.views.empty() ? std::vector<Item<View>>(1) : unique("view", text.views, &Expander::view);
@@ -146,6 +147,14 @@ class Expander {
     if (value.text != "true" && value.text != "false")
       fail(value.line, fmt::format("{} = '{}': allowed: true, false", key, value.text));
     return value.text == "true";
+  }
+
+  int64_t layer(const ParamValue& value) const {
+    const auto layer = parse_integer<int64_t>(value.text);
+    if (!layer || *layer < 0)
+      fail(value.line,
+           fmt::format("attention_layers = '{}' is not a layer: integers from 0 on are allowed", value.text));
+    return *layer;
   }
 
   Item<Model> model(const ParamValue& value) const {

@@ -42,11 +42,12 @@ struct SweepGroup {
 };
 
 struct Sweep {
-  std::string name;                // letters, digits and . _ -: the name of its results directory
-  std::filesystem::path file;      // "" when it came as text
-  std::vector<SweepGroup> groups;  // models, tasks, views, seeds, each as written; the last varies fastest
-  bool deterministic = true;       // ModelOptions::deterministic
-  std::string hash;                // SHA-256 of the sorted point ids: the same points have the same hash in any order
+  std::string name;                       // letters, digits and . _ -: the name of its results directory
+  std::filesystem::path file;             // "" when it came as text
+  std::vector<SweepGroup> groups;         // models, tasks, views, seeds, each as written; the last varies fastest
+  bool deterministic = true;              // ModelOptions::deterministic
+  std::vector<int64_t> attention_layers;  // EngineOptions::attention_layers
+  std::string hash;  // SHA-256 of the sorted point ids: the same points have the same hash in any order
 
   // id -> label of every point, as Store takes them.
   std::map<std::string, std::string> ids() const;
@@ -69,6 +70,7 @@ struct SweepTables {
 //   seed: integer >= 0, or a list; default 17
 //   deterministic: true | false; default true: a row's bits do not depend on the rows beside it, on a CPU
 //   schemes: list of maps, each with `name` and the scheme's own keys
+//   attention_layers: integer or list: record how far the attention of the last query token drifts in these layers
 // A list as the value of a plug-in's key is an axis: entries expand to the product of their axes, the last written key
 // varying fastest. Every plug-in is built, so whatever its factory rejects is found here, before anything runs.
 // Throws ConfigError "<file>:<line>: ..." for anything else: unknown names (with the nearest known one), duplicate

@@ -32,6 +32,7 @@ class YamlReader {
       if (key == "view") text.views = views(value);
       if (key == "seed") text.seeds = list(value, key);
       if (key == "deterministic") text.deterministic = scalar(value, key);
+      if (key == "attention_layers") text.attention_layers = list(value, key);
       if (key == "schemes") text.schemes = plugins(value, key);
       if (std::find(kKeys.begin(), kKeys.end(), key) == kKeys.end()) unknown_key(value, key);
     }
@@ -50,8 +51,8 @@ class YamlReader {
   }
 
  private:
-  inline static const std::vector<std::string> kKeys = {"name", "model",         "tasks",  "view",
-                                                        "seed", "deterministic", "schemes"};
+  inline static const std::vector<std::string> kKeys = {
+      "name", "model", "tasks", "view", "seed", "deterministic", "attention_layers", "schemes"};
 
   static int line_of(const YAML::Node& node) { return node.Mark().line + 1; }
 

@@ -25,6 +25,7 @@ struct PluginEntry {
 
 struct SweepText {
   std::optional<ParamValue> name, deterministic;
+  std::vector<ParamValue> attention_layers;
   std::vector<ParamValue> models, views, seeds;  // views: "exact", "chunked:128"; views and seeds may be empty
   std::vector<PluginEntry> tasks, schemes;
 };

@@ -24,6 +24,7 @@ inline SampleRecord example_sample(const std::string& point_id, int64_t index) {
   sample.bytes = {{{"codes", 128}, {"scales", 16}}, 144, 160, 8, 24, 576};
   sample.reused_tokens = 1;
   sample.noise = Noise{1e-9, 2e-8, 24, 0};
+  sample.attention = AttentionDrift{0.02, 0.9, 0.11, 0.12};
   sample.time = {12.5, 0.1, 3.7, 41.25, "fused"};
   return sample;
 }
@@ -52,10 +53,11 @@ inline Record example_record() {
   record.kl_max = 7.5;
   record.top1_flips = {0.03, 0.002, 200};
   record.noise = Noise{2e-9, 3e-8, 4800, 1};
+  record.attention = AttentionDrift{0.03, 0.8, 0.1, 0.12};
   record.divergence_share = 0.4;
   record.generated_tokens = 600;
   record.reused_tokens = 450;
-  record.paired = Paired{"full", "exact_match", -0.1, 0.02, 22, 2};
+  record.paired = Paired{"full", "exact_match", -0.1, 0.02, 22, 2, 1.05, 0.01};
   record.nominal_k_bits = 4;
   record.nominal_v_bits = 2;
   record.effective_bits = 3.26;

@@ -90,6 +90,8 @@ TEST_CASE("a record and a sample read back as they were written") {
   REQUIRE(back.noise.has_value());
   CHECK(back.noise->kl_max == first.noise->kl_max);
   CHECK(back.noise->positions == first.noise->positions);
+  REQUIRE(back.attention.has_value());
+  CHECK(back.attention->overlap == first.attention->overlap);
   CHECK(record_from_json(record, "here").point.seed == std::numeric_limits<uint64_t>::max());
 }
 
@@ -99,8 +101,10 @@ TEST_CASE("a record's keys stand in a fixed order") {
       "schema id status error point model task task_version task_params tokens depths tokens scheme scheme_params "
       "k_bits v_bits view seed n metrics exact_match mean standard_error n primary_metric primary_shown_as "
       "primary_exponential kl mean standard_error n kl_median kl_p99 kl_max top1_flips mean standard_error n noise kl "
-      "kl_max positions top1_flips divergence_share generated_tokens reused_tokens paired versus metric delta "
-      "standard_error lost gained nominal_k_bits nominal_v_bits effective_bits bytes_per_token bytes "
+      "kl_max positions top1_flips attention kl overlap oldest full_oldest divergence_share generated_tokens "
+      "reused_tokens paired versus metric delta "
+      "standard_error lost gained ratio ratio_standard_error nominal_k_bits nominal_v_bits effective_bits "
+      "bytes_per_token bytes "
       "by_role codes window live reserved shared tokens values compressed_reads prefill_ms compress_ms "
       "decode_ms_per_token path warnings env version commit dirty torch device dtype host cpu started_at threads "
       "deterministic weights_sha256 data_sha256 command ");

@@ -156,8 +156,24 @@ TEST_CASE("what was generated, reused and diverged is counted over samples") {
   CHECK_FALSE(record.divergence_share.has_value());  // nothing was generated
 }
 
+TEST_CASE("attention drift is a mean over the samples that have one") {
+  auto samples = with_scores({1, 1, 1});
+  for (SampleRecord& sample : samples) sample.attention.reset();
+  CHECK_FALSE(summary(samples, samples).attention.has_value());
+  samples[0].attention = AttentionDrift{0.1, 0.5, 0.2, 0.3};
+  samples[2].attention = AttentionDrift{0.3, 0.7, 0.4, 0.5};
+  const Record record = summary(samples, samples);
+  REQUIRE(record.attention.has_value());
+  CHECK(record.attention->kl == (0.1 + 0.3) / 2);
+  CHECK(record.attention->overlap == (0.5 + 0.7) / 2);
+  CHECK(record.attention->oldest == (0.2 + 0.4) / 2);
+  CHECK(record.attention->full_oldest == (0.3 + 0.5) / 2);
+}
+
 TEST_CASE("noise is that of the full-precision rows, weighted by positions") {
-  auto samples = with_scores({1, 1}), reference = samples;
+  auto samples = with_scores({1, 1});
+  for (SampleRecord& sample : samples) sample.noise.reset();
+  auto reference = samples;
   CHECK_FALSE(summary(samples, reference).noise.has_value());
   reference[0].noise = Noise{1e-6, 3e-6, 30, 1};
   reference[1].noise = Noise{4e-6, 2e-6, 10, 2};

@@ -167,6 +167,28 @@ TEST_CASE("a row is bit for bit the row alone, whatever scheme and sample it is 
     }
 }
 
+TEST_CASE("attention drift is that of weights over the decoded keys, and none for full precision") {
+  const c10::InferenceMode guard;
+  const NumberTokenizer tokenizer;
+  const Engine engine = engine_with(tokenizer);
+  const auto two = make_scheme("uniform", {{"k_bits", "2"}, {"v_bits", "2"}, {"group", "16"}});
+  const auto eight = make_scheme("uniform", {{"k_bits", "8"}, {"v_bits", "8"}, {"group", "16"}});
+  EngineOptions options;
+  options.attention_layers = {0, 1};
+  const View view = GENERATE(View{}, View{.as_decoded = true});
+  const auto rows = evaluate(engine, sample_of("score", 90, 30, 25), view, {two.get(), eight.get()}, options);
+  for (const RowResult& row : rows) REQUIRE(row.attention.has_value());
+  CHECK(rows[0].attention->kl == 0);
+  CHECK(rows[0].attention->overlap == 1);
+  CHECK(rows[0].attention->oldest == rows[0].attention->full_oldest);
+  CHECK(rows[1].attention->full_oldest == rows[0].attention->full_oldest);
+  CHECK(rows[1].attention->kl > 10 * rows[2].attention->kl);
+  CHECK(rows[2].attention->kl > 0);
+  CHECK(rows[1].attention->overlap < rows[2].attention->overlap);
+  CHECK(rows[2].attention->overlap > 0.9);
+  CHECK_FALSE(evaluate(engine, sample_of("score", 90, 30, 25), view, {two.get()})[1].attention.has_value());
+}
+
 TEST_CASE("where rows depend on their batch, full precision runs once more and tells how far it is from itself") {
   const c10::InferenceMode guard;
   const LlamaConfig config = wide_config();

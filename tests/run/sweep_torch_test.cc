@@ -243,6 +243,8 @@ TEST_CASE("what is wrong in a sweep is named with its line") {
       {"view: as_decode",
        "night.yaml:4: view = 'as_decode' is not known; did you mean 'as_decoded'?; allowed: exact, "
        "as_decoded, chunked:<n>"},
+      {"attention_layers: [0, x]", "night.yaml:4: attention_layers = 'x' is not a layer"},
+      {"attention_layers: -1", "night.yaml:4: attention_layers = '-1' is not a layer"},
       {"deterministic: perhaps", "night.yaml:4: deterministic = 'perhaps': allowed: true, false"},
       {"view: exakt", "night.yaml:4: view = 'exakt' is not known; did you mean 'exact'?"},
       {"view: chunked", "night.yaml:4: view = 'chunked': chunked needs a number of tokens"},
@@ -264,7 +266,7 @@ TEST_CASE("what is wrong in a sweep is named with its line") {
 TEST_CASE("a sweep is one map with its three necessary keys") {
   check_error("",
               "night.yaml: a sweep is one map with the keys name, model, tasks, view, seed, deterministic, "
-              "schemes");
+              "attention_layers, schemes");
   check_error("- 1\n", "night.yaml: a sweep is one map");
   check_error("just text", "night.yaml: a sweep is one map");
   check_error("model: a\n---\nmodel: b\n", "night.yaml: a sweep is one map");
