@@ -48,6 +48,11 @@ KVSWEEP_INLINE F load_bfloat16(const uint16_t* from) {
 KVSWEEP_INLINE U load_blocks(const uint8_t* from, int64_t) {
   return load_words(from);
 }
+KVSWEEP_INLINE U widen_shorts(const void* from) {
+  uint16_t x[kWidth];
+  std::memcpy(x, from, sizeof x);
+  return U{x[0], x[1], x[2], x[3]};
+}
 KVSWEEP_INLINE U broadcast_block(const void* from) {
   return load_words(from);
 }
