@@ -5,7 +5,7 @@
 
 #include "harness/attention/cpu/job.h"
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #include <immintrin.h>
 
 namespace kvsweep::cpu {

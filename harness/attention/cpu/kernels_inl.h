@@ -44,6 +44,15 @@ KVSWEEP_INLINE float sum_of(F x) {
   return lanes[0];
 }
 
+KVSWEEP_INLINE float sum_of(const float* x, int64_t count) {
+  F sums{};
+  int64_t i = 0;
+  for (; i + kWidth <= count; i += kWidth) sums += load(x + i);
+  float sum = sum_of(sums);
+  for (; i < count; ++i) sum += x[i];
+  return sum;
+}
+
 // exp(x) for x <= 0, within 2 ulp down to -87.3, zero below. exp(0) is 1 exactly.
 KVSWEEP_INLINE F exp_of(F x) {
   constexpr float kRound = 0x1.8p23F;
@@ -89,11 +98,12 @@ struct Arena {
 struct Words {
   int64_t codes = 1, bits = 32;
   int64_t unit_bytes = 16;  // of four words
-  alignas(64) uint32_t masks[8 * kWidth];
+  alignas(64) uint32_t masks[16 * kWidth];
   alignas(64) uint8_t control[16];
   uint32_t shifts[4];
-  float weights[8];  // what a masked code is to be multiplied by
+  float weights[16];  // what a masked code is to be multiplied by
   bool whole() const { return codes * bits == 32; }
+  bool shorts() const { return codes * bits == 16; }
 };
 
 Words words_of(int64_t bits, int64_t codes) {
@@ -119,6 +129,7 @@ Words words_of(int64_t bits, int64_t codes) {
 template <int kCodesOfWord, bool kWhole>
 struct Packed {
   static constexpr int kCodes = kCodesOfWord;
+  static constexpr auto kBytes = static_cast<int64_t>(sizeof(U));  // of kWidth words
   const uint32_t* masks;
   // The j-th code of each word, times a power of two.
   KVSWEEP_INLINE F at(const void* words, int j) const {
@@ -128,19 +139,41 @@ struct Packed {
   }
 };
 
+// The same where a row's words have 16 bits.
+template <int kCodesOfWord>
+struct Shorts {
+  static constexpr int kCodes = kCodesOfWord;
+  static constexpr int64_t kBytes = 2 * kWidth;
+  const uint32_t* masks;
+  KVSWEEP_INLINE F at(const void* words, int j) const {
+    return to_float(widen_shorts(words) & load_words(masks + j * kWidth));
+  }
+};
+
 struct Floats {
   static constexpr int kCodes = 1;
+  static constexpr auto kBytes = static_cast<int64_t>(sizeof(F));
   KVSWEEP_INLINE F at(const void* words, int j) const { return load(static_cast<const float*>(words) + j * kWidth); }
 };
 
 // Calls work with the Packed of these words.
 template <class Work>
 KVSWEEP_INLINE void with_codes(const Words& words, const Work& work) {
+  if (words.codes == 16) return work(Packed<16, true>{words.masks});
   if (words.codes == 8 && words.whole()) return work(Packed<8, true>{words.masks});
   if (words.codes == 8) return work(Packed<8, false>{words.masks});
   if (words.codes == 4 && words.whole()) return work(Packed<4, true>{words.masks});
   if (words.codes == 4) return work(Packed<4, false>{words.masks});
   return work(Packed<2, false>{words.masks});
+}
+
+// For values, whose words of 16 bits are read where they lie.
+template <class Work>
+KVSWEEP_INLINE void with_value_codes(const Words& words, const Work& work) {
+  if (!words.shorts()) return with_codes(words, work);
+  if (words.codes == 8) return work(Shorts<8>{words.masks});
+  if (words.codes == 4) return work(Shorts<4>{words.masks});
+  return work(Shorts<2>{words.masks});
 }
 
 // --- metadata ------------------------------------------------------------------------------------------------------
@@ -267,11 +300,19 @@ const uint8_t* rows_from(const Run& run, int64_t head, int64_t first, int64_t lo
   return to;
 }
 
+// Of the tile after this one: a tile ends where a page does, often, and there the hardware stops looking ahead.
+KVSWEEP_INLINE void prefetch_rows(const Run& run, int64_t head, int64_t first, int64_t tokens) {
+  const uint8_t* from = run.data + head * run.head_bytes + first * run.row_bytes;
+  const int64_t bytes = least(tokens, run.tokens - first) * run.row_bytes;
+  for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
+}
+
 // --- keys ------------------------------------------------------------------------------------------------------------
 
 // 16 bytes of each of kWidth rows -> four words of each, lanes = rows.
 KVSWEEP_INLINE void transpose(const uint8_t* from, int64_t stride, const U* control, U out[4]) {
   U rows[4];
+#pragma GCC unroll 4
   for (int64_t i = 0; i < 4; ++i) {
     rows[i] = load_blocks(from + i * stride, 4 * stride);
     if (control != nullptr) rows[i] = shuffle_bytes(rows[i], *control);
@@ -290,6 +331,7 @@ void lay_out(const uint8_t* rows, int64_t stride, int64_t words, int64_t tokens,
     for (int64_t w = 0; w < words; w += 4) {
       U four[4];
       transpose(rows + t * stride + 4 * w, stride, nullptr, four);
+#pragma GCC unroll 4
       for (int64_t k = 0; k < 4; ++k) store_words(out + (w + k) * tile + t, four[k]);
     }
 }
@@ -302,6 +344,7 @@ void lay_out_codes(const Words& plan, const uint8_t* rows, int64_t stride, int64
     for (int64_t w = 0; w < words; w += 4) {
       U four[4];
       transpose(rows + t * stride + w / 4 * plan.unit_bytes, stride, &control, four);
+#pragma GCC unroll 4
       for (int64_t k = 0; k < 4; ++k) store_words(out + (w + k) * tile + t, four[k] >> plan.shifts[k]);
     }
 }
@@ -311,7 +354,7 @@ KVSWEEP_INLINE void score_block(const Codes& codes, const uint32_t* words, int64
                                 int64_t q_stride, float* raw) {
   F sums[kRows][kVectors] = {};
   for (int64_t w = 0; w < count; ++w) {
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < Codes::kCodes; ++j) {
       F x[kVectors];
 #pragma GCC unroll 8
@@ -324,7 +367,9 @@ KVSWEEP_INLINE void score_block(const Codes& codes, const uint32_t* words, int64
       }
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
     for (int v = 0; v < kVectors; ++v) store(raw + r * kTile + v * kWidth, sums[r][v]);
 }
 
@@ -451,6 +496,7 @@ void score_floats(const Job& job, const Run& run, int64_t head, int64_t begin, i
   for (int64_t first = begin / kBlockTokens * kBlockTokens; first < end; first += kFloatTile) {
     const int64_t tokens = least(kFloatTile, round_up(end - first, kBlockTokens));
     const uint8_t* from = rows_from(run, head, first, 0, tokens, 0, room.copy);
+    prefetch_rows(run, head, first + kFloatTile, kFloatTile);
     lay_out(from, run.row_bytes, job.dim, tokens, reinterpret_cast<uint32_t*>(room.tile), kFloatTile);
     if (run.pending) rotate_tile(job, run.first + first, tokens, room);
     score_tile(Floats{}, words_in(room.tile), kFloatTile, tokens, job.dim, q, rows, {}, room.raw, scores + first);
@@ -461,7 +507,7 @@ void score_floats(const Job& job, const Run& run, int64_t head, int64_t begin, i
 template <class Codes>
 void unpack_keys(const Codes& codes, const uint32_t* words, int64_t count, int64_t tokens, float* out) {
   for (int64_t w = 0; w < count; ++w)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < Codes::kCodes; ++j)
       for (int64_t t = 0; t < tokens; t += kWidth)
         store(out + (w * Codes::kCodes + j) * kFloatTile + t, codes.at(words + w * kTile + t, j));
@@ -472,7 +518,7 @@ template <class Codes>
 void dequantize_keys(const Codes& codes, const Run& run, const Words& plan, const uint32_t* words, int64_t count,
                      int64_t tokens, const float* scale, const float* zero, float* out) {
   for (int64_t w = 0; w < count; ++w)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int j = 0; j < Codes::kCodes; ++j) {
       const int64_t channel = w * Codes::kCodes + j;
       const int64_t level = run.along_tokens ? channel : channel / run.group * kTile;
@@ -511,23 +557,24 @@ void score_crossed(const Job& job, const Run& run, int64_t head, int64_t begin, 
   }
 }
 
+// The codes of a word of keys: as many as 32 bits hold where that divides, since whole words need no shuffle.
+int64_t key_codes(const Run& run, int64_t dim) {
+  if (run.bits > 4) return 4;
+  return run.bits == 2 && dim % 16 == 0 && (run.along_tokens || run.group % 16 == 0) ? 16 : 8;
+}
+
 void score_codes(const Job& job, const Run& run, int64_t head, int64_t begin, int64_t end, const float* q, int64_t rows,
                  const Room& room, float* scores) {
   const int64_t dim = job.dim;
-  const Words plan = words_of(run.bits, run.bits <= 4 ? 8 : 4);
+  const Words plan = words_of(run.bits, key_codes(run, dim));
   const int64_t count = dim / plan.codes, groups = run.along_tokens ? 1 : run.scale.row;
   const bool fold = !run.half_arithmetic && !run.pending && (run.along_tokens || run.group % plan.codes == 0);
   if (run.along_tokens && run.group % kBlockTokens != 0)
     return score_crossed(job, run, head, begin, end, q, rows, room, scores);
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t d = 0; d < dim; ++d) room.q[r * dim + d] = q[r * dim + d] * plan.weights[d % plan.codes];
+  for (int64_t d = 0; d < rows * dim; d += plan.codes)
+    for (int64_t j = 0; j < plan.codes; ++j) room.q[d + j] = q[d + j] * plan.weights[j];
   if (fold && !run.along_tokens)
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t g = 0; g < groups; ++g) {
-        float sum = 0;
-        for (int64_t d = g * run.group; d < (g + 1) * run.group; ++d) sum += q[r * dim + d];
-        room.q_sums[r * groups + g] = sum;
-      }
+    for (int64_t g = 0; g < rows * groups; ++g) room.q_sums[g] = sum_of(q + g * run.group, run.group);
   const int64_t last_unit = (count + 3) / 4 - 1;
   const int64_t beyond = most(0, last_unit * plan.unit_bytes + 16 - run.row_bytes);
   auto* words = reinterpret_cast<uint32_t*>(room.words);
@@ -536,6 +583,7 @@ void score_codes(const Job& job, const Run& run, int64_t head, int64_t begin, in
     const int64_t lo = most(0, begin / kBlockTokens * kBlockTokens - first),
                   hi = least(kTile, round_up(end - first, kBlockTokens));
     const uint8_t* from = rows_from(run, head, first, lo, hi, beyond, room.copy);
+    prefetch_rows(run, head, first + kTile, kTile);
     lay_out_codes(plan, from, run.row_bytes, count, hi - lo, words + lo, kTile);
     if (!run.along_tokens) load_token_levels(run, head, first, lo, hi, fold, room.levels);
     for (int64_t t = lo; t < hi;) {
@@ -593,7 +641,9 @@ KVSWEEP_INLINE void weigh_block(const Codes& codes, const uint8_t* words, int64_
       for (int n = 0; n < kColumns; ++n) sums[r][n] = fma(x[n], weight, sums[r][n]);
     }
   }
+#pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 8
     for (int n = 0; n < kColumns; ++n) store(raw + r * raw_stride + n * kWidth, sums[r][n]);
 }
 
@@ -602,22 +652,21 @@ template <int kRows, class Codes>
 void weigh_columns(const Codes& codes, const uint8_t* rows, int64_t stride, int64_t tokens, const float* weights,
                    int64_t weight_stride, int64_t first, int64_t last, float* raw, int64_t raw_stride) {
   constexpr int kMost = kValueColumns[kRows - 1];
-  constexpr auto kBytes = static_cast<int64_t>(sizeof(F));
   if constexpr (Codes::kCodes > 1) {
     constexpr int kStep = kMost < Codes::kCodes ? kMost : Codes::kCodes;
     for (int64_t n = first; n < last; n += Codes::kCodes)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int j = 0; j < Codes::kCodes; j += kStep)
-        weigh_block<kRows, kStep>(codes, rows + n / Codes::kCodes * kBytes, stride, tokens, weights, weight_stride, j,
-                                  raw + (n + j) * kWidth, raw_stride);
+        weigh_block<kRows, kStep>(codes, rows + n / Codes::kCodes * Codes::kBytes, stride, tokens, weights,
+                                  weight_stride, j, raw + (n + j) * kWidth, raw_stride);
   } else {
     int64_t n = first;
     for (; n + kMost <= last; n += kMost)
-      weigh_block<kRows, kMost>(codes, rows + n * kBytes, stride, tokens, weights, weight_stride, 0, raw + n * kWidth,
-                                raw_stride);
+      weigh_block<kRows, kMost>(codes, rows + n * Codes::kBytes, stride, tokens, weights, weight_stride, 0,
+                                raw + n * kWidth, raw_stride);
     for (; n < last; ++n)
-      weigh_block<kRows, 1>(codes, rows + n * kBytes, stride, tokens, weights, weight_stride, 0, raw + n * kWidth,
-                            raw_stride);
+      weigh_block<kRows, 1>(codes, rows + n * Codes::kBytes, stride, tokens, weights, weight_stride, 0,
+                            raw + n * kWidth, raw_stride);
   }
 }
 
@@ -709,9 +758,9 @@ void unpack_values(const Codes& codes, const Run& run, const Words& plan, const 
   const int64_t columns = dim / kWidth, group_columns = run.along_tokens ? columns : columns / run.scale.row;
   for (int64_t t = 0; t < tokens; ++t)
     for (int64_t n = 0; n < columns; n += Codes::kCodes)
-#pragma GCC unroll 8
+#pragma GCC unroll 16
       for (int j = 0; j < Codes::kCodes; ++j) {
-        F x = codes.at(rows + t * stride + n / Codes::kCodes * static_cast<int64_t>(sizeof(F)), j);
+        F x = codes.at(rows + t * stride + n / Codes::kCodes * Codes::kBytes, j);
         if (dequantize) {
           const int64_t level = n / group_columns * kTile + lo + t, column = (n + j) * kWidth;
           const F scale = run.along_tokens ? load(room.channel_scale + column) : broadcast(room.levels.scale + level);
@@ -722,17 +771,13 @@ void unpack_values(const Codes& codes, const Run& run, const Words& plan, const 
       }
 }
 
-// The channel in a lane of a column.
-KVSWEEP_INLINE int64_t channel_of(int64_t codes, int64_t column, int64_t lane) {
-  return (column / codes * kWidth + lane) * codes + column % codes;
-}
-
 void weigh_floats(const Job& job, const Run& run, int64_t head, int64_t begin, int64_t end, const float* weights,
                   int64_t rows, const Room& room, float* out) {
   std::memset(room.sums, 0, static_cast<size_t>(rows * job.dim) * sizeof(float));
   for (int64_t first = begin / kTile * kTile; first < end; first += kTile) {
     const int64_t from = most(begin - first, 0), to = least(end - first, kTile);
     const uint8_t* at = run.data + head * run.head_bytes + (first + from) * run.row_bytes;
+    prefetch_rows(run, head, first + kTile, kTile);
     weigh_tile(Floats{}, {at, run.row_bytes, from, to, job.dim / kWidth, 1, ValueFold::kNone}, job.dim, weights + first,
                rows, room);
   }
@@ -767,14 +812,17 @@ int64_t value_codes(const Run& run, int64_t dim) {
   return 0;
 }
 
-// Scales and zeros of a group of tokens, in columns.
+// Scales and zeros of a group of tokens, in columns: lane l of the j-th column of a word is channel l * codes + j of
+// those that the column's words hold.
 void permute_levels(const Words& plan, int64_t dim, bool weighted, const Room& room) {
-  for (int64_t column = 0; column < dim / kWidth; ++column)
-    for (int64_t lane = 0; lane < kWidth; ++lane) {
-      const int64_t channel = channel_of(plan.codes, column, lane);
-      const float weight = weighted ? plan.weights[column % plan.codes] : 1;
-      room.channel_scale[column * kWidth + lane] = room.levels.scale[channel] * weight;
-      room.channel_zero[column * kWidth + lane] = room.levels.zero[channel];
+  for (int64_t first = 0; first < dim; first += kWidth * plan.codes)
+    for (int64_t j = 0; j < plan.codes; ++j) {
+      const float weight = weighted ? plan.weights[j] : 1;
+      for (int64_t lane = 0; lane < kWidth; ++lane) {
+        const int64_t channel = first + lane * plan.codes + j, at = first + j * kWidth + lane;
+        room.channel_scale[at] = room.levels.scale[channel] * weight;
+        room.channel_zero[at] = room.levels.zero[channel];
+      }
     }
 }
 
@@ -788,13 +836,15 @@ void weigh_codes(const Job& job, const Run& run, int64_t head, int64_t begin, in
   const ValueFold fold = dequantize         ? ValueFold::kNone
                          : run.along_tokens ? ValueFold::kChannelLevels
                                             : ValueFold::kTokenLevels;
-  const int64_t beyond = plan.whole() ? 0 : 16;
+  const bool in_place = plan.whole() || plan.shorts();
+  const int64_t beyond = in_place ? 0 : 16;
   std::memset(room.sums, 0, static_cast<size_t>(rows * dim) * sizeof(float));
   if (fold == ValueFold::kTokenLevels)
     std::memset(room.zero_sums, 0, static_cast<size_t>(rows * groups * kWidth) * sizeof(float));
   int64_t loaded = -1;
   for (int64_t first = begin / kTile * kTile; first < end; first += kTile) {
     const int64_t stop = least(end - first, kTile);
+    prefetch_rows(run, head, first + kTile, kTile);
     for (int64_t from = most(begin - first, 0); from < stop;) {
       int64_t to = stop;
       if (run.along_tokens) {
@@ -811,12 +861,12 @@ void weigh_codes(const Job& job, const Run& run, int64_t head, int64_t begin, in
       }
       const uint8_t* at = rows_from(run, head, first, from, to, beyond, room.copy);
       int64_t stride = run.row_bytes;
-      if (!plan.whole()) {
+      if (!in_place) {
         expand_values(plan, at, stride, words, to - from, reinterpret_cast<uint32_t*>(room.value_words));
         at = reinterpret_cast<const uint8_t*>(room.value_words);
         stride = words * static_cast<int64_t>(sizeof(uint32_t));
       }
-      with_codes(plan, [&](const auto& codes) {
+      with_value_codes(plan, [&](const auto& codes) {
         if (!floats)
           return weigh_tile(codes, {at, stride, from, to, columns, groups, fold}, dim, weights + first, rows, room);
         unpack_values(codes, run, plan, at, stride, dim, to - from, from, dequantize, room);
@@ -830,11 +880,11 @@ void weigh_codes(const Job& job, const Run& run, int64_t head, int64_t begin, in
   }
   for (int64_t r = 0; r < rows; ++r) {
     float* row = out + r * job.state_floats();
-    const float* sums = room.sums + r * dim;
-    for (int64_t column = 0; column < columns; ++column)
-      for (int64_t lane = 0; lane < kWidth; ++lane) {
-        const float weight = fold == ValueFold::kTokenLevels ? plan.weights[column % plan.codes] : 1;
-        row[channel_of(plan.codes, column, lane)] += sums[column * kWidth + lane] * weight;
+    for (int64_t first = 0; first < dim; first += kWidth * plan.codes)
+      for (int64_t j = 0; j < plan.codes; ++j) {
+        const float* sums = room.sums + r * dim + first + j * kWidth;
+        const float weight = fold == ValueFold::kTokenLevels ? plan.weights[j] : 1;
+        for (int64_t lane = 0; lane < kWidth; ++lane) row[first + lane * plan.codes + j] += sums[lane] * weight;
       }
     if (fold != ValueFold::kTokenLevels) continue;
     for (int64_t g = 0; g < groups; ++g) {

@@ -49,6 +49,9 @@ KVSWEEP_INLINE U load_blocks(const uint8_t* from, int64_t step) {
   const __m128i high = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + step));
   return as_unsigned(_mm256_inserti128_si256(_mm256_castsi128_si256(low), high, 1));
 }
+KVSWEEP_INLINE U widen_shorts(const void* from) {
+  return as_unsigned(_mm256_cvtepu16_epi32(_mm_loadu_si128(static_cast<const __m128i*>(from))));
+}
 KVSWEEP_INLINE U broadcast_block(const void* from) {
   return as_unsigned(_mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(from))));
 }

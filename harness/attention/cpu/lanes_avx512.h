@@ -49,6 +49,9 @@ KVSWEEP_INLINE U load_blocks(const uint8_t* from, int64_t step) {
   const __m256i high = _mm256_inserti128_si256(_mm256_castsi128_si256(at(2)), at(3), 1);
   return as_unsigned(_mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1));
 }
+KVSWEEP_INLINE U widen_shorts(const void* from) {
+  return as_unsigned(_mm512_cvtepu16_epi32(_mm256_loadu_si256(static_cast<const __m256i*>(from))));
+}
 KVSWEEP_INLINE U broadcast_block(const void* from) {
   return as_unsigned(_mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(from))));
 }

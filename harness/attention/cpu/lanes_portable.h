@@ -48,27 +48,35 @@ KVSWEEP_INLINE F load_bfloat16(const uint16_t* from) {
 KVSWEEP_INLINE U load_blocks(const uint8_t* from, int64_t) {
   return load_words(from);
 }
+KVSWEEP_INLINE U widen_shorts(const void* from) {
+  uint16_t x[kWidth];
+  std::memcpy(x, from, sizeof x);
+  return U{x[0], x[1], x[2], x[3]};
+}
 KVSWEEP_INLINE U broadcast_block(const void* from) {
   return load_words(from);
 }
 KVSWEEP_INLINE U shuffle_bytes(U x, U control) {
-  return __builtin_bit_cast(U, __builtin_shuffle(__builtin_bit_cast(Bytes, x), __builtin_bit_cast(Bytes, control)));
+  const Bytes from = __builtin_bit_cast(Bytes, x), at = __builtin_bit_cast(Bytes, control);
+  Bytes to{};
+  for (int i = 0; i < 16; ++i) to[i] = from[at[i] % 16];
+  return __builtin_bit_cast(U, to);
 }
 KVSWEEP_INLINE U low_words(U a, U b) {
-  return __builtin_shuffle(a, b, U{0, 4, 1, 5});
+  return __builtin_shufflevector(a, b, 0, 4, 1, 5);
 }
 KVSWEEP_INLINE U high_words(U a, U b) {
-  return __builtin_shuffle(a, b, U{2, 6, 3, 7});
+  return __builtin_shufflevector(a, b, 2, 6, 3, 7);
 }
 KVSWEEP_INLINE U low_pairs(U a, U b) {
-  return __builtin_shuffle(a, b, U{0, 1, 4, 5});
+  return __builtin_shufflevector(a, b, 0, 1, 4, 5);
 }
 KVSWEEP_INLINE U high_pairs(U a, U b) {
-  return __builtin_shuffle(a, b, U{2, 3, 6, 7});
+  return __builtin_shufflevector(a, b, 2, 3, 6, 7);
 }
 KVSWEEP_INLINE F evens(F a, F b) {
-  return __builtin_shuffle(a, b, I{0, 2, 4, 6});
+  return __builtin_shufflevector(a, b, 0, 2, 4, 6);
 }
 KVSWEEP_INLINE F odds(F a, F b) {
-  return __builtin_shuffle(a, b, I{1, 3, 5, 7});
+  return __builtin_shufflevector(a, b, 1, 3, 5, 7);
 }
