@@ -5,18 +5,14 @@
 #   scripts/bench_attention.sh [TURNS [TOKENS [KV_HEADS GROUPS DIM]]]
 #
 # KVSWEEP: the program (default build/dev/kvsweep). KERNELS: avx2 (default), avx512, portable, best. The peer's venv is
-# made once below build/peers; its library is compiled there, which takes some minutes of CPU.
+# made once below $KVSWEEP_PEERS or build/peers; its library is compiled there, which takes some minutes of CPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 turns=${1:-3} tokens=${2:-4096,16384,32768} heads=${3:-2} groups=${4:-4} dim=${5:-128}
 program=${KVSWEEP:-build/dev/kvsweep}
-python=build/peers/llama/bin/python
-
-if ! [[ -x $python ]] || ! "$python" -c 'import llama_cpp' 2>/dev/null; then
-  python3 -m venv build/peers/llama
-  CMAKE_ARGS=-DGGML_NATIVE=ON nice "$python" -m pip install --quiet llama-cpp-python==0.3.36
-fi
+. scripts/bench_peers.sh
+peers_need llama
 
 for ((turn = 0; turn < turns; ++turn)); do
   "$program" --threads 1 bench-attention --kernels "${KERNELS:-avx2}" --rounds 3 --tokens "$tokens" \

@@ -5,26 +5,16 @@
 #   scripts/bench_model.sh [REPEATS [PREFILL [DECODE]]]
 #
 # KVSWEEP: the program (default build/dev/kvsweep). Threads: as many as cores, for both. The peer's venv and its float32
-# copy of the model are made once below build/peers.
+# copy of the model are made once below $KVSWEEP_PEERS or build/peers.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 repeats=${1:-3} prefill=${2:-2048} decode=${3:-16}
 program=${KVSWEEP:-build/dev/kvsweep}
 model=configs/models/smollm2-135m.yaml
-gguf=${KVSWEEP_MODELS:-${XDG_CACHE_HOME:-$HOME/.cache}/kvsweep/models}/SmolLM2-135M-Instruct.Q4_1.gguf
-peers=build/peers
-python=$peers/venv/bin/python
-export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error
-
-if ! [[ -x $python ]] || ! "$python" -c 'import gguf, transformers' 2>/dev/null; then
-  python3 -m venv "$peers/venv"
-  "$python" -m pip install --quiet torch==2.11.0 transformers==5.2.0 gguf==0.19.0
-fi
-if ! [[ -f $peers/smollm2/config.json ]]; then
-  "$python" scripts/bench_peer.py convert "$gguf" "$peers/smollm2.part"
-  mv "$peers/smollm2.part" "$peers/smollm2"
-fi
+. scripts/bench_peers.sh
+peers_need transformers
+peers_need_model
 
 lines=$peers/bench_model.jsonl
 : >"$lines"

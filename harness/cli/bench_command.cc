@@ -4,24 +4,113 @@
 #include <c10/core/InferenceMode.h>
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include "harness/cli/bench_tables.h"
 #include "harness/core/error.h"
-#include "harness/report/text_table.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/progress.h"
 #include "harness/run/provenance.h"
 #include "harness/run/runner.h"
-#include "harness/run/scheme_bench.h"
 #include "harness/run/sweep.h"
 #include "models/load_model.h"
 
 namespace kvsweep {
 namespace {
 
+using Format = std::function<std::string(const TextTable&)>;
+const std::map<std::string, Format> kFormats = {{"terminal", to_terminal}, {"markdown", to_markdown}, {"csv", to_csv}};
+
 struct BenchArguments {
-  std::string sweep;
-  std::vector<int64_t> tokens = {4096};
-  int repeats = 3;
+  std::string sweep, format = "terminal";
+  std::vector<int64_t> encode_tokens = {2048}, decode_tokens = {1024, 4096};
+  std::vector<int64_t> itl_tokens = {256, 512, 1024, 2048, 4096};
+  int64_t concurrency_tokens = 1024, budget = int64_t{256} << 20, max_rows = 64, group = 64;
+  int repeats = 5;
 };
+
+// The schemes of one model of a sweep.
+struct Bench {
+  const BenchArguments& arguments;
+  const Llama& llama;
+  std::vector<const Scheme*> schemes;
+  std::vector<BenchRow> rows;
+
+  void print(const std::string& title, const TextTable& table) const {
+    fmt::print("{}{}\n{}\n", arguments.format == "csv" ? "# " : "", title, kFormats.at(arguments.format)(table));
+    std::fflush(stdout);
+  }
+};
+using Body = std::function<void(const Bench&)>;
+
+int64_t longest(const std::vector<int64_t>& tokens) {
+  return *std::max_element(tokens.begin(), tokens.end());
+}
+
+void encode(const Bench& bench) {
+  const std::vector<int64_t>& lengths = bench.arguments.encode_tokens;
+  const BenchContext context(bench.llama, longest(lengths), 0, "--tokens");
+  for (const int64_t tokens : lengths) {
+    const EncodeBench result = bench_encode(context, bench.schemes, tokens, bench.arguments.repeats);
+    bench.print(fmt::format("encode: {} tokens, prefill {:.1f} ms ({:.1f}-{:.1f})", tokens, result.prefill_ms.median,
+                            result.prefill_ms.low, result.prefill_ms.high),
+                encode_table(result, bench.rows));
+  }
+}
+
+void decode(const Bench& bench) {
+  const BenchContext context(bench.llama, longest(bench.arguments.decode_tokens), 0, "--tokens");
+  std::vector<DecodeBench> results;
+  for (const int64_t tokens : bench.arguments.decode_tokens)
+    results.push_back(bench_decode(context, bench.schemes, tokens, bench.arguments.repeats));
+  bench.print("decode: attention of one query, all layers", decode_table(results, bench.rows));
+}
+
+void check_lengths(const std::vector<int64_t>& lengths) {
+  if (std::set(lengths.begin(), lengths.end()).size() < 2)
+    throw ConfigError(
+        fmt::format("--tokens {}: a line over the context needs two lengths at least", fmt::join(lengths, ",")));
+}
+
+void itl(const Bench& bench) {
+  const std::vector<int64_t>& lengths = bench.arguments.itl_tokens;
+  check_lengths(lengths);
+  const BenchContext context(bench.llama, longest(lengths), kStepTokens, "--tokens");
+  const std::vector<ItlCost> costs = bench_itl(context, bench.schemes, lengths, bench.arguments.repeats);
+  bench.print("itl: a decoded token of one sequence after so many", itl_table(costs, bench.rows));
+  bench.print("itl: ms = intercept + slope * tokens", itl_fit_table(costs, bench.rows));
+}
+
+void factorial(const Bench& bench) {
+  const std::vector<int64_t>& lengths = bench.arguments.itl_tokens;
+  check_lengths(lengths);
+  const int64_t group = bench.arguments.group, dim = bench.llama.config().head_dim;
+  if (dim % group != 0)
+    throw ConfigError(fmt::format("--group {}: does not divide the model's head dim {}", group, dim));
+  const BenchContext context(bench.llama, longest(lengths), kStepTokens, "--tokens");
+  const BitFactorial result = bench_factorial(context, lengths, group, bench.arguments.repeats);
+  bench.print(
+      fmt::format("factorial: uniform, group {}, {} tokens; 16: full precision", group, fmt::join(lengths, ",")),
+      factorial_table(result));
+  bench.print("factorial: slope = c0 + cK * (K eff. bits) + cV * (V eff. bits)", factorial_fit_table(result));
+}
+
+void concurrency(const Bench& bench) {
+  const int64_t tokens = bench.arguments.concurrency_tokens;
+  const BenchContext context(bench.llama, tokens, kStepTokens, "--tokens");
+  const auto costs = bench_concurrency(context, bench.schemes, tokens, bench.arguments.budget, bench.arguments.max_rows,
+                                       bench.arguments.repeats);
+  bench.print(fmt::format("concurrency: sequences of {} tokens in {} (caches alone, weights excluded), batches of at "
+                          "most {} rows",
+                          tokens, human_bytes(static_cast<double>(bench.arguments.budget)), bench.arguments.max_rows),
+              concurrency_table(costs, bench.rows, tokens));
+}
+
+void all(const Bench& bench) {
+  for (const auto body : {encode, decode, itl, factorial, concurrency}) body(bench);
+}
 
 std::string parameters(const Point& point) {
   std::string text;
@@ -30,31 +119,7 @@ std::string parameters(const Point& point) {
   return text;
 }
 
-void print(const BenchResult& result, const std::vector<SweepPoint>& points) {
-  TextTable table{{{"scheme", true},
-                   {"encode ms"},
-                   {"of prefill %"},
-                   {"ns/value"},
-                   {"decode ms"},
-                   {"ns/value"},
-                   {"eff. bits"},
-                   {"shared MiB"},
-                   {"parameters", true}},
-                  {}};
-  const auto values = static_cast<double>(result.values);
-  for (size_t i = 0; i < points.size(); ++i) {
-    const SchemeCost& cost = result.costs[i];
-    table.rows.push_back({points[i].point.scheme, fmt::format("{:.2f}", cost.encode_ms),
-                          fmt::format("{:.1f}", 100 * cost.encode_ms / result.prefill_ms),
-                          fmt::format("{:.2f}", 1e6 * cost.encode_ms / values), fmt::format("{:.2f}", cost.decode_ms),
-                          fmt::format("{:.2f}", 1e6 * cost.decode_ms / values),
-                          fmt::format("{:.3f}", cost.effective_bits),
-                          fmt::format("{:.2f}", cost.shared_bytes / (1 << 20)), parameters(points[i].point)});
-  }
-  fmt::print("{} tokens, prefill {:.1f} ms\n{}\n", result.tokens, result.prefill_ms, to_terminal(table));
-}
-
-int bench(const BenchArguments& arguments) {
+void run(const BenchArguments& arguments, const Body& body) {
   const c10::InferenceMode no_autograd;
   watch_interrupts();
   const SweepTables tables{scheme_table(), task_table(),
@@ -65,36 +130,78 @@ int bench(const BenchArguments& arguments) {
     if (group.model == before) continue;  // models vary slowest; every group of one has the same schemes
     before = group.model;
     const LoadedModel model = load_model(resolve_model(group.model));
-    std::vector<const Scheme*> schemes;
-    for (const SweepPoint& point : group.points) schemes.push_back(point.scheme.get());
-    fmt::print("{}, {}, {} threads, kvsweep {}, median of {}\n\n", model.spec.name, model.llama->options().device.str(),
+    Bench bench{arguments, *model.llama, {}, {}};
+    for (const SweepPoint& point : group.points) {
+      bench.schemes.push_back(point.scheme.get());
+      bench.rows.push_back({point.point.scheme, parameters(point.point)});
+    }
+    fmt::print("{}{}, {}, {} threads, kvsweep {}, medians and quartiles of {} turns\n\n",
+               arguments.format == "csv" ? "# " : "", model.spec.name, model.llama->options().device.str(),
                at::get_num_threads(), program_version(), arguments.repeats);
-    for (const int64_t tokens : arguments.tokens)
-      print(bench_schemes(*model.llama, schemes, tokens, arguments.repeats), group.points);
+    body(bench);
   }
-  return kExitOk;
+}
+
+void add_common(CLI::App* command, BenchArguments& arguments) {
+  command->add_option("sweep", arguments.sweep, "A sweep's YAML file: its models and schemes are used");
+  command->add_option("--repeats", arguments.repeats, "Turns to take the median of (default: 5)")
+      ->check(CLI::Range(1, 1000));
+  command->add_option("--format", arguments.format, "terminal, markdown or csv")->check([](const std::string& given) {
+    return kFormats.contains(given) ? std::string() : "'" + given + "' is not one of terminal, markdown, csv";
+  });
+}
+
+void add_lengths(CLI::App* command, std::vector<int64_t>& tokens) {
+  command
+      ->add_option("--tokens", tokens,
+                   fmt::format("Lengths of the context, as in 512,1024 (default: {})", fmt::join(tokens, ",")))
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(1, 1 << 24));
 }
 
 }  // namespace
 
 void add_bench(CLI::App& app, std::function<int()>& action) {
   static BenchArguments arguments;
-  CLI::App* command = app.add_subcommand("bench", "Time and bytes of each scheme of a sweep, alone");
-  command->add_option("sweep", arguments.sweep, "A sweep's YAML file: its models and schemes are used")->required();
-  command->add_option("--tokens", arguments.tokens, "Lengths of the context (default: 4096)")
-      ->delimiter(',')
-      ->check(CLI::Range(1, 1 << 24));
-  command->add_option("--repeats", arguments.repeats, "Turns to take the median of (default: 3)")
-      ->check(CLI::Range(1, 1000));
-  command->callback([&] {
-    action = [] {
+  CLI::App* bench = app.add_subcommand("bench", "Time and bytes of each scheme of a sweep, alone; all of these");
+  const auto start = [&action](const Body& body) {
+    if (arguments.sweep.empty()) throw CLI::RequiredError("sweep");
+    action = [body] {
       try {
-        return bench(arguments);
+        run(arguments, body);
+        return kExitOk;
       } catch (const Interrupted&) {
         return kExitInterrupted;
       }
     };
+  };
+  const auto add = [&](const char* name, const char* help, const Body& body) {
+    CLI::App* command = bench->add_subcommand(name, help);
+    add_common(command, arguments);
+    command->callback([start, body] { start(body); });
+    return command;
+  };
+  add_common(bench, arguments);
+  bench->callback([bench, start] {
+    if (bench->get_subcommands().empty()) start(all);
   });
+  add_lengths(add("encode", "Storing a context, beside its prefill", encode), arguments.encode_tokens);
+  add_lengths(add("decode", "Attention of one query over a context", decode), arguments.decode_tokens);
+  add_lengths(add("itl", "A decoded token of one sequence, as a line over the context", itl), arguments.itl_tokens);
+  CLI::App* bits =
+      add("factorial", "What a bit of keys and a bit of values cost a token: uniform at {16, 8, 4, 2}^2", factorial);
+  add_lengths(bits, arguments.itl_tokens);
+  bits->add_option("--group", arguments.group, "Values that share a scale (default: 64)")->check(CLI::Range(2, 1024));
+  CLI::App* batch =
+      add("concurrency", "Sequences that fit a budget of bytes, and what a batch of them decodes", concurrency);
+  batch->add_option("--tokens", arguments.concurrency_tokens, "Length of a sequence (default: 1024)")
+      ->check(CLI::Range(1, 1 << 24));
+  batch->add_option("--budget", arguments.budget, "Bytes for caches, as in 1GiB (default: 256MiB)")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 50));
+  batch->add_option("--max-rows", arguments.max_rows, "Rows of a batch at most (default: 64)")
+      ->check(CLI::Range(1, 1 << 16));
 }
 
 }  // namespace kvsweep

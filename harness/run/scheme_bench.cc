@@ -1,109 +1,84 @@
 #include "harness/run/scheme_bench.h"
 
-#include <ATen/ATen.h>
-#include <fmt/format.h>
-
 #include <algorithm>
 
-#include "harness/core/error.h"
 #include "harness/core/stopwatch.h"
-#include "harness/run/interrupt.h"
+#include "harness/run/progress.h"
 
 namespace kvsweep {
 namespace {
 
-struct LayerValues {
-  at::Tensor k, v;  // [H, T, D]
-};
+constexpr int kPasses = 3;
 
-double median(std::vector<double> times) {
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
+double read_ms(const KvCache& cache, const Llama& llama) {
+  const Stopwatch watch(llama.options().device);
+  for (int64_t layer = 0; layer < llama.config().layers; ++layer) {
+    const KvView view = cache.read(layer);
+    for (const auto* runs : {&view.keys, &view.values})
+      for (const KvRun& run : *runs) run.codec->decode(run.parts);
+  }
+  return watch.ms();
 }
-
-class Bench {
- public:
-  Bench(const Llama& llama, int64_t tokens) : llama_(llama), device_(llama.options().device) {
-    for (int64_t i = 0; i < tokens; ++i)
-      tokens_.push_back(static_cast<int32_t>((i * 7919 + 13) % llama.config().vocab));
-    llama.prefill(
-        tokens_,
-        [this](int64_t, const KvSlab& slab) {
-          layers_.push_back({slab.k.clone(), slab.v.clone()});
-        },
-        0);
-  }
-
-  double prefill_ms() const {
-    check_interrupt();
-    const Stopwatch watch(device_);
-    llama_.prefill(
-        tokens_, [](int64_t, const KvSlab&) {}, 1);
-    return watch.ms();
-  }
-
-  // One new cache: encode, decode.
-  std::unique_ptr<KvCache> measure(const Scheme& scheme, double& encode_ms, double& decode_ms) const {
-    check_interrupt();
-    auto cache = scheme.make_cache(llama_.cache_context(static_cast<int64_t>(tokens_.size())));
-    Stopwatch watch(device_);
-    for (size_t layer = 0; layer < layers_.size(); ++layer)
-      cache->append(static_cast<int64_t>(layer), {layers_[layer].k, layers_[layer].v, 0});
-    cache->finish_context();
-    encode_ms = watch.ms();
-    watch.restart();
-    for (size_t layer = 0; layer < layers_.size(); ++layer) {
-      const KvView view = cache->read(static_cast<int64_t>(layer));
-      for (const auto* runs : {&view.keys, &view.values})
-        for (const KvRun& run : *runs) run.codec->decode(run.parts);
-    }
-    decode_ms = watch.ms();
-    return cache;
-  }
-
- private:
-  const Llama& llama_;
-  at::Device device_;
-  std::vector<int32_t> tokens_;
-  std::vector<LayerValues> layers_;
-};
 
 }  // namespace
 
-BenchResult bench_schemes(const Llama& llama, const std::vector<const Scheme*>& schemes, int64_t tokens, int repeats) {
-  const LlamaConfig& config = llama.config();
-  if (tokens > config.max_positions)
-    throw ConfigError(fmt::format("--tokens {}: the model allows {}", tokens, config.max_positions));
-  BenchResult result;
-  result.tokens = tokens;
-  result.values = 2 * config.layers * config.kv_heads * tokens * config.head_dim;
-  const Bench bench(llama, tokens);
+EncodeBench bench_encode(const BenchContext& context, const std::vector<const Scheme*>& schemes, int64_t tokens,
+                         int repeats) {
+  EncodeBench result{tokens, context.values(tokens), {}, {}};
   std::vector<double> prefills;
-  std::vector<std::vector<double>> encodes(schemes.size()), decodes(schemes.size());
+  std::vector<std::vector<double>> encodes(schemes.size()), reads(schemes.size());
+  const auto work = static_cast<int64_t>(schemes.size()) * (repeats + 1);
+  Progress progress(static_cast<double>(work), work, "measurements");
+  progress.label("encode");
   result.costs.resize(schemes.size());
   for (int repeat = -1; repeat < repeats; ++repeat) {
-    const double prefill = bench.prefill_ms();
+    const double prefill = context.prefill_ms(tokens);
     if (repeat >= 0) prefills.push_back(prefill);
-    for (size_t i = 0; i < schemes.size(); ++i) {
-      double encode = 0, decode = 0;
-      const std::unique_ptr<KvCache> cache = bench.measure(*schemes[i], encode, decode);
-      if (repeat < 0) {
-        ByteLedger own, shared;
-        cache->account(own);
-        schemes[i]->account_shared(shared);
-        result.costs[i].effective_bits =
-            8.0 * static_cast<double>(own.live_bytes()) / static_cast<double>(result.values);
-        result.costs[i].shared_bytes = static_cast<double>(shared.live_bytes());
-      } else {
-        encodes[i].push_back(encode);
-        decodes[i].push_back(decode);
-      }
+    for (size_t i = 0; i < schemes.size(); ++i, progress.advance(1, 1)) {
+      if (repeat < 0) result.costs[i].bytes = context.cost(*schemes[i], tokens);
+      const Stopwatch watch(context.llama().options().device);
+      const std::unique_ptr<KvCache> cache = context.fill(*schemes[i], tokens, tokens);
+      const double encode = watch.ms(), read = read_ms(*cache, context.llama());
+      if (repeat < 0) continue;
+      encodes[i].push_back(encode);
+      reads[i].push_back(read);
     }
   }
-  result.prefill_ms = median(prefills);
+  result.prefill_ms = timing_of(prefills);
   for (size_t i = 0; i < schemes.size(); ++i) {
-    result.costs[i].encode_ms = median(encodes[i]);
-    result.costs[i].decode_ms = median(decodes[i]);
+    result.costs[i].encode_ms = timing_of(encodes[i]);
+    result.costs[i].read_ms = timing_of(reads[i]);
+  }
+  return result;
+}
+
+DecodeBench bench_decode(const BenchContext& context, const std::vector<const Scheme*>& schemes, int64_t tokens,
+                         int repeats) {
+  DecodeBench result{tokens, std::vector<DecodeCost>(schemes.size())};
+  std::vector<std::vector<double>> times(schemes.size());
+  const auto work = static_cast<int64_t>(schemes.size()) * (repeats + 1);
+  Progress progress(static_cast<double>(work), work, "measurements");
+  progress.label("decode");
+  for (int repeat = -1; repeat < repeats; ++repeat)
+    for (size_t i = 0; i < schemes.size(); ++i, progress.advance(1, 1)) {
+      const std::unique_ptr<KvCache> cache = context.fill(*schemes[i], tokens, tokens);
+      const BenchContext::Attention first = context.attend_once(*cache, tokens, repeat < 0);
+      if (repeat < 0) {
+        result.costs[i].fused = first.fused;
+        result.costs[i].bytes = context.cost(*schemes[i], tokens);
+        result.costs[i].bytes.transient = first.transient;
+        continue;
+      }
+      std::vector<double> passes;
+      for (int pass = 0; pass < kPasses; ++pass) passes.push_back(context.attend_once(*cache, tokens).ms);
+      times[i].push_back(timing_of(passes).median);
+    }
+  const LlamaConfig& config = context.llama().config();
+  for (size_t i = 0; i < schemes.size(); ++i) {
+    DecodeCost& cost = result.costs[i];
+    cost.attend_ms = timing_of(times[i]);
+    cost.ns_per_token_head =
+        1e6 * cost.attend_ms.median / static_cast<double>(config.layers * config.kv_heads * tokens);
   }
   return result;
 }

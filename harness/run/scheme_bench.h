@@ -1,31 +1,43 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <vector>
 
-#include "harness/core/scheme.h"
-#include "models/llama.h"
+#include "harness/run/bench_context.h"
 
 namespace kvsweep {
 
-// What one scheme costs on one context: medians over repeats, every scheme alone.
-struct SchemeCost {
-  double encode_ms = 0;       // append of all layers' keys and values as one slab each, and finish_context
-  double decode_ms = 0;       // read of all layers, every run decoded to float32
-  double effective_bits = 0;  // 8 * live bytes / values
-  double shared_bytes = 0;    // of the scheme, however many caches it makes
-};
+// Every bench here runs each scheme alone, in turns (scheme after scheme, then again), so that a machine that slows
+// down slows all of them; a first turn warms up and is not counted. Throws Interrupted between measurements.
 
-struct BenchResult {
+// What storing one context costs.
+struct EncodeCost {
+  Timing encode_ms;  // append of all layers' keys and values as one slab each, and finish_context
+  Timing read_ms;    // of all layers, every run decoded to float32
+  CacheCost bytes;
+};
+struct EncodeBench {
   int64_t tokens = 0, values = 0;  // values: 2 * L * H * T * D
-  double prefill_ms = 0;           // median
-  std::vector<SchemeCost> costs;   // as the schemes were given
+  Timing prefill_ms;
+  std::vector<EncodeCost> costs;  // as the schemes were given
 };
+// A turn is one prefill and each scheme on the kept keys and values.
+EncodeBench bench_encode(const BenchContext& context, const std::vector<const Scheme*>& schemes, int64_t tokens,
+                         int repeats);
 
-// Runs a prefill of `tokens` tokens (made up, no text) once to get real keys and values, then `repeats` turns of: one
-// prefill, then each scheme on the kept keys and values. A first turn that is not counted warms up. Throws ConfigError
-// when the model does not allow so many tokens, Interrupted between measurements.
-BenchResult bench_schemes(const Llama& llama, const std::vector<const Scheme*>& schemes, int64_t tokens, int repeats);
+// What reading one context costs: the attention of one query, all layers, nothing else.
+struct DecodeCost {
+  Timing attend_ms;
+  double ns_per_token_head = 0;  // per cached token and kv-head of one layer, from the median
+  bool fused = false;            // which attention it was
+  CacheCost bytes;               // transient: of attention
+};
+struct DecodeBench {
+  int64_t tokens = 0;
+  std::vector<DecodeCost> costs;
+};
+// A turn fills a cache for each scheme, attends once to warm up and takes the median of three.
+DecodeBench bench_decode(const BenchContext& context, const std::vector<const Scheme*>& schemes, int64_t tokens,
+                         int repeats);
 
 }  // namespace kvsweep

@@ -376,6 +376,38 @@ TEST_CASE("a run with --only takes the points whose label matches") {
   CHECK(comparable(place.path() / "a/records.jsonl", "id").size() == 2);
 }
 
+TEST_CASE("a person can time the schemes of a sweep") {
+  const Workplace place;
+  const auto bench = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "bench");
+    arguments.insert(arguments.end(), {"sweep.yaml", "--repeats", "1"});
+    return place.run(arguments);
+  };
+  const auto check = [&](const ProcessResult& result, const std::vector<std::string>& texts) {
+    INFO(result.err);
+    CHECK(result.status == 0);
+    for (const std::string& text : texts) CHECK_THAT(result.out, ContainsSubstring(text));
+  };
+  check(bench({"encode", "--tokens", "64,128"}), {"encode: 64 tokens", "encode: 128 tokens", "transient MiB"});
+  check(bench({"decode", "--tokens", "64"}), {"ns/token/head", "path", "k_bits=4 v_bits=8"});
+  check(bench({"itl", "--tokens", "32,64,128", "--format", "csv"}),
+        {"# itl: ms = intercept", "scheme,tokens,itl ms,itl quartiles", "full,128,"});
+  check(bench({"factorial", "--tokens", "32,128", "--group", "16"}), {"cK ns/token/bit", "attention"});
+  check(bench({"concurrency", "--tokens", "64", "--budget", "64KiB", "--max-rows", "2"}),
+        {"sequences of 64 tokens in 64.0 KiB (caches alone, weights excluded)", "2 (capped)"});
+  const auto refused = [&](const ProcessResult& result, const std::string& message) {
+    CHECK(result.status == 2);
+    CHECK_THAT(result.err, ContainsSubstring(message));
+  };
+  refused(bench({"decode", "--tokens", "9999"}), "--tokens 9999: the model allows 2048");
+  refused(bench({"itl", "--tokens", "64,64"}), "two lengths at least");
+  refused(bench({"factorial", "--tokens", "32,64", "--group", "12"}), "--group 12");
+  refused(bench({"concurrency", "--budget", "lots"}), "--budget");
+  refused(place.run({"bench"}), "sweep");
+  refused(place.run({"bench", "itl"}), "sweep");
+  refused(place.run({"bench", "itl", "sweep.yaml", "--format", "xml"}), "terminal, markdown, csv");
+}
+
 TEST_CASE("a person can look inside a model") {
   const Workplace place;
   CHECK_THAT(place.run({"model", "info", "model"}).out, ContainsSubstring("2 key-value heads"));
