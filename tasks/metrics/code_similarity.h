@@ -10,8 +10,8 @@ enum class CodeSimilarity {
   kLevenshtein,  // python-Levenshtein's ratio: 1 - indel distance / summed length
 };
 
-// LongBench's code_sim_score, in [0, 1] in steps of 0.01: fuzz.ratio of `answer` and the first line of `output` that has
-// no "`", "#" or "//" (it may be empty). Leading line breaks are dropped.
+// LongBench's code_sim_score, in [0, 1] in steps of 0.01: fuzz.ratio of `answer` and the first line of `output` that
+// has no "`", "#" or "//" (it may be empty). Leading line breaks are dropped.
 double code_similarity(std::string_view output, std::string_view answer, CodeSimilarity form);
 
 // fuzzywuzzy.fuzz.ratio, 0 to 100: equal texts 100, an empty one 0, halves round to even.

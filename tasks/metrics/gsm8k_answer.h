@@ -9,11 +9,11 @@ namespace kvsweep {
 // (EleutherAI/lm-evaluation-harness, lm_eval/tasks/gsm8k; openai/grade-school-math, dataset.py), matched by hand in one
 // pass.
 enum class Gsm8kRule {
-  kStrict,         // gsm8k:           first `#### (\-?[0-9\.\,]+)`
-  kCotStrict,      // gsm8k_cot:       first `The answer is (\-?[0-9\.\,]+).`, the last dot any character
-  kLlamaStrict,    // gsm8k_cot_llama: last `The final answer is ((-?[$0-9.,]{2,})|(-?[0-9]+))`
-  kFlexible,       // all three:       last `(-?[$0-9.,]{2,})|(-?[0-9]+)`
-  kOpenAi,         // first `#### (\-?[0-9\.\,]+)`, commas removed
+  kStrict,       // gsm8k:           first `#### (\-?[0-9\.\,]+)`
+  kCotStrict,    // gsm8k_cot:       first `The answer is (\-?[0-9\.\,]+).`, the last dot any character
+  kLlamaStrict,  // gsm8k_cot_llama: last `The final answer is ((-?[$0-9.,]{2,})|(-?[0-9]+))`
+  kFlexible,     // all three:       last `(-?[$0-9.,]{2,})|(-?[0-9]+)`
+  kOpenAi,       // first `#### (\-?[0-9\.\,]+)`, commas removed
 };
 
 // "[invalid]" where there is none.

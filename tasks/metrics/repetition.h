@@ -15,8 +15,8 @@ double rep_n(const std::vector<int32_t>& tokens, int64_t n);
 // distinct / all n-grams (Li et al., 2016); 1 for a text shorter than n, where nothing repeats.
 double distinct_n(const std::vector<int32_t>& tokens, int64_t n);
 
-// Tokens of the longest stretch in which a block of at most kLongestPeriod tokens stands at least twice in a row, partial
-// copies at the end included: "a b c a b c a" is 7. 0 without one.
+// Tokens of the longest stretch in which a block of at most kLongestPeriod tokens stands at least twice in a row,
+// partial copies at the end included: "a b c a b c a" is 7. 0 without one.
 constexpr int64_t kLongestPeriod = 128;
 int64_t longest_loop(const std::vector<int32_t>& tokens);
 

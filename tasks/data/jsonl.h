@@ -38,8 +38,8 @@ class JsonRecord {
   std::string place_;
 };
 
-// One object a line; empty lines are left out. Throws DataError "<file>:<line>: ..." for a line that is not an object or
-// not UTF-8, and for a file without any.
+// One object a line; empty lines are left out. Throws DataError "<file>:<line>: ..." for a line that is not an object
+// or not UTF-8, and for a file without any.
 std::vector<JsonRecord> read_jsonl(const std::filesystem::path& file);
 // A file that is one object.
 JsonRecord read_json(const std::filesystem::path& file);
