@@ -87,7 +87,7 @@ double ratio(const std::u32string& a, const std::u32string& b, CodeSimilarity fo
   const auto total = static_cast<double>(a.size() + b.size());
   if (form == CodeSimilarity::kDifflib) return 2.0 * static_cast<double>(Matcher(a, b).matches()) / total;
   const std::vector<int32_t> x(a.begin(), a.end()), y(b.begin(), b.end());
-  return 2.0 * static_cast<double>(lcs_length(x, y)) / total;
+  return 1.0 - (total - 2.0 * static_cast<double>(lcs_length(x, y))) / total;
 }
 
 }  // namespace

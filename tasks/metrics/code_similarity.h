@@ -7,7 +7,8 @@ namespace kvsweep {
 // fuzzywuzzy 0.18 takes one or the other, by what else is installed. LongBench's requirements give kDifflib.
 enum class CodeSimilarity {
   kDifflib,      // difflib.SequenceMatcher.ratio, its autojunk included
-  kLevenshtein,  // python-Levenshtein's ratio: 1 - indel distance / summed length
+  kLevenshtein,  // python-Levenshtein's ratio, 1 - indel distance / summed length (0.20 and later: before that the
+                 // same number was rounded another way)
 };
 
 // LongBench's code_sim_score, in [0, 1] in steps of 0.01: fuzz.ratio of `answer` and the first line of `output` that
