@@ -3,6 +3,7 @@ find_package(fmt REQUIRED)
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
+find_package(ICU REQUIRED COMPONENTS uc)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(Threads REQUIRED)
 find_package(PkgConfig REQUIRED)
@@ -10,7 +11,7 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 
 add_library(kvsweep_deps_plain INTERFACE)
-target_link_libraries(kvsweep_deps_plain INTERFACE fmt::fmt nlohmann_json::nlohmann_json OpenSSL::Crypto
+target_link_libraries(kvsweep_deps_plain INTERFACE fmt::fmt nlohmann_json::nlohmann_json OpenSSL::Crypto ICU::uc
   Threads::Threads PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE CLI11::CLI11)
 if(TARGET yaml-cpp::yaml-cpp)
   target_link_libraries(kvsweep_deps_plain INTERFACE yaml-cpp::yaml-cpp)

@@ -150,4 +150,11 @@ std::string ChatTemplate::render(const std::vector<ChatMessage>& messages, bool 
       fmt::format("{}: its chat template is not known; known: {}. It begins: {}", place_, join(known), beginning_));
 }
 
+std::string chat_prompt(const ChatTemplate& chat, const Tokenizer& tokenizer, const std::string& message) {
+  const auto written = [&](std::optional<int32_t> id) { return id ? tokenizer.decode({*id}, false) : std::string(); };
+  const std::vector<int32_t> ends = tokenizer.end_tokens();
+  const std::string eos = ends.empty() ? "" : written(ends.front());
+  return chat.render({{"user", message}}, true, written(tokenizer.bos()), eos);
+}
+
 }  // namespace kvsweep

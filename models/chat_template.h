@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+#include "harness/core/tokenizer.h"
+
 namespace kvsweep {
 
 struct ChatMessage {
@@ -35,5 +37,9 @@ class ChatTemplate {
   std::string beginning_;  // of the source, for the message
   std::string place_;
 };
+
+// One user's message with the opening of the assistant's turn, with the tokenizer's BOS and its first end token: to be
+// encoded by encode(text, true). Throws as render() does.
+std::string chat_prompt(const ChatTemplate& chat, const Tokenizer& tokenizer, const std::string& message);
 
 }  // namespace kvsweep

@@ -41,10 +41,7 @@ std::vector<int32_t> prompt_ids(const LoadedModel& model, const ModelArguments& 
   if (!arguments.chat) return encode_with_bos(tokenizer, text, arguments.special);
   if (!model.chat)
     throw ConfigError(fmt::format("{} has no chat template; leave --chat out", model.spec.path.string()));
-  const auto piece = [&](std::optional<int32_t> id) { return id ? tokenizer.decode({*id}, false) : std::string(); };
-  const std::vector<int32_t> ends = tokenizer.end_tokens();
-  const std::string eos = ends.empty() ? "" : piece(ends.front());
-  return tokenizer.encode(model.chat->render({{"user", text}}, true, piece(tokenizer.bos()), eos), true);
+  return tokenizer.encode(chat_prompt(*model.chat, tokenizer, text), true);
 }
 
 std::string visible(const std::string& text) {

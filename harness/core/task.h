@@ -87,12 +87,17 @@ class DataLocator {
 // seed, sampled as one batch and cached on disk by the runner.
 using ModelText = std::function<std::vector<std::vector<int32_t>>(int64_t sequences, int64_t tokens, uint64_t seed)>;
 
+// One user's message in the model's chat template, up to and with the opening of the assistant's turn: special tokens
+// are written out, BOS too, so it is encoded by encode(text, true). Throws ConfigError when the template is not known.
+using ChatPrompt = std::function<std::string(const std::string& message)>;
+
 // What a task may use to build its samples.
 struct TaskContext {
   const Tokenizer& tokenizer;
   const DataLocator& data;
   ModelText model_text;
-  uint64_t seed = 0;  // the sweep's seed; derive_seed(seed, "needle/...") for every use
+  uint64_t seed = 0;     // the sweep's seed; derive_seed(seed, "needle/...") for every use
+  ChatPrompt chat = {};  // empty when the model has no chat template
 };
 
 // A benchmark with resolved parameters. score() is pure.
@@ -104,7 +109,10 @@ class Task {
   virtual std::vector<MetricSpec> metrics() const = 0;  // the first is the one that tables show
   // Values by metric name; every name of metrics() is present.
   virtual std::map<std::string, double> score(const Sample& sample, const Output& output) const = 0;
-  // Target length in tokens: the table's length axis.
+  // Tags by whose values records break every metric down: of `category` they hold "<metric>/category=<value>", the mean
+  // over the samples with that value, and "<metric>/category", the mean of those means. Every sample has these tags.
+  virtual std::vector<std::string> breakdown() const { return {}; }
+  // The table's length axis in tokens: what the prompt of every sample has, or at most has.
   virtual int64_t tokens() const = 0;
   // Samples that samples() will make.
   virtual int64_t sample_count() const = 0;

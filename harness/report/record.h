@@ -157,9 +157,10 @@ SampleRecord sample_from_json(const std::string& line, const std::string& place)
 // Fills n, metrics, kl, top1_flips, paired (on primary_metric, which is set before), bytes, compressed_reads, time,
 // status ("ok", or "not_engaged" when no sample read a compressed entry and the scheme is not lossless), and a warning
 // when compressed entries were read and KL is 0 at every position.
+// breakdown: tags that the metrics are broken down by (Task::breakdown()); their means stand in `metrics` as well.
 // Throws DataError naming point and sample when there is none, when a sample lacks a metric, or when the reference is
 // not of the same prompts.
 void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,
-               bool lossless);
+               bool lossless, const std::vector<std::string>& breakdown = {});
 
 }  // namespace kvsweep

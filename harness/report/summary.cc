@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 #include <numeric>
 
 #include "harness/core/error.h"
@@ -44,6 +45,30 @@ void summarize_metrics(Record& record, const std::vector<SampleRecord>& samples)
   for (const auto& [metric, unused] : samples.front().scores)
     record.metrics[metric] =
         summary_over(samples, [&](const SampleRecord& s) { return std::optional(score(s, metric)); });
+}
+
+// The mean over the samples of each value of the tag, and the mean of these means: strata of equal weight.
+void break_down(Record& record, const std::vector<SampleRecord>& samples, const std::string& tag) {
+  std::map<std::string, std::vector<SampleRecord>> groups;
+  for (const SampleRecord& sample : samples) {
+    const auto at = sample.tags.find(tag);
+    if (at == sample.tags.end())
+      throw DataError(fmt::format("point {}: sample {} has no tag '{}'", sample.point_id, sample.sample_id, tag));
+    groups[at->second].push_back(sample);
+  }
+  for (const auto& [metric, unused] : samples.front().scores) {
+    Summary macro;
+    double variance = 0;
+    for (const auto& [value, group] : groups) {
+      const Summary one = summary_over(group, [&](const SampleRecord& s) { return std::optional(score(s, metric)); });
+      record.metrics[fmt::format("{}/{}={}", metric, tag, value)] = one;
+      macro.mean += one.mean / static_cast<double>(groups.size());
+      macro.n += one.n;
+      variance += one.standard_error * one.standard_error;
+    }
+    macro.standard_error = std::sqrt(variance) / static_cast<double>(groups.size());
+    record.metrics[fmt::format("{}/{}", metric, tag)] = macro;
+  }
 }
 
 void summarize_divergence(Record& record, const std::vector<SampleRecord>& samples) {
@@ -180,11 +205,12 @@ void summarize_time(Record& record, const std::vector<SampleRecord>& samples) {
 }  // namespace
 
 void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,
-               bool lossless) {
+               bool lossless, const std::vector<std::string>& breakdown) {
   if (samples.empty()) throw DataError(fmt::format("point {}: no samples", record.id));
   check_pairs(samples, reference);
   record.n = static_cast<int64_t>(samples.size());
   summarize_metrics(record, samples);
+  for (const std::string& tag : breakdown) break_down(record, samples, tag);
   summarize_divergence(record, samples);
   summarize_generation(record, samples);
   summarize_noise(record, reference);

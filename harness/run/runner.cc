@@ -274,7 +274,10 @@ std::vector<Sample> SweepRun::make_samples(const SweepGroup& group, const Loaded
   const ModelText text = [&](int64_t sequences, int64_t tokens, uint64_t seed) {
     return model_texts(model, *reference_.scheme, sequences, tokens, seed);
   };
-  const TaskContext context{*model.tokenizer, locator_, text, group.seed};
+  ChatPrompt chat;
+  if (model.chat)
+    chat = [&](const std::string& message) { return chat_prompt(*model.chat, *model.tokenizer, message); };
+  const TaskContext context{*model.tokenizer, locator_, text, group.seed, chat};
   std::vector<Sample> samples = group.task->samples(context);
   samples.resize(std::min(samples.size(), static_cast<size_t>(sample_count(group))));
   return samples;
@@ -319,7 +322,8 @@ ShardGroup SweepRun::shard_group(const GroupRun& run) const {
     Record record = blank_record(run, *point);
     record.status = "failed";
     record.error = "not measured yet";
-    group.points.push_back({point - run.group->points.data(), point->scheme->traits().lossless, std::move(record)});
+    group.points.push_back({point - run.group->points.data(), point->scheme->traits().lossless, std::move(record),
+                            run.group->task->breakdown()});
   }
   return group;
 }
@@ -439,6 +443,11 @@ Record SweepRun::blank_record(const GroupRun& run, const SweepPoint& point) cons
   record.nominal_k_bits = nominal.k;
   record.nominal_v_bits = nominal.v;
   record.warnings = warnings_;
+  const auto cut = std::count_if(run.samples.begin(), run.samples.end(),
+                                 [](const Sample& sample) { return sample.tags.contains("truncated_from"); });
+  if (cut > 0)
+    record.warnings.push_back(fmt::format("{} of {} prompts were longer than {} tokens and have been cut", cut,
+                                          run.samples.size(), run.group->task->tokens()));
   if (run.group->view.as_decoded && !point.scheme->traits().one_pass)
     record.warnings.push_back(
         "read token by token: what this scheme has stored changes again, so that its streaming "
@@ -471,7 +480,8 @@ void SweepRun::write_records(const GroupRun& run) {
   std::vector<Record> records;
   for (const SweepPoint* point : run.pending) {
     Record record = blank_record(run, *point);
-    summarize(record, samples_of(run, point->id), reference, point->scheme->traits().lossless);
+    summarize(record, samples_of(run, point->id), reference, point->scheme->traits().lossless,
+              run.group->task->breakdown());
     store_->append(record);
     ++written_;
     records.push_back(std::move(record));

@@ -56,6 +56,17 @@ std::string how_to_get(const std::string& relative) {
 
 const std::vector<KnownData>& known_data() {
   static const std::vector<KnownData> table = {
+      {"mmlu", "dev/*_dev.csv, test/*_test.csv", "github.com/hendrycks/test, the archive data.tar that its README names",
+       "MIT", "Copy the folders dev and test."},
+      {"gsm8k", "test.jsonl, train.jsonl, cot_8shot.json", "github.com/openai/grade-school-math, grade_school_math/data",
+       "MIT",
+       "Copy the two .jsonl files. cot_8shot.json is {\"gsm8k_cot\": [{\"question\": ..., \"target\": ...}, ...]} with the "
+       "eight examples of github.com/EleutherAI/lm-evaluation-harness, lm_eval/tasks/gsm8k/gsm8k-cot.yaml (MIT)."},
+      {"triviaqa_1k", "test.jsonl", "1000 records of the test split of TriviaQA (open domain), questions and aliases",
+       "Apache-2.0; the questions are those of trivia sites",
+       "One record a line: {\"question\": ..., \"golden_answers\": [...]}."},
+      {"cnn_dailymail_100", "documents.txt, references.txt", "github.com/ZhangShiyue/Lite2-3Pyramid, data/REALSumm",
+       "articles (c) their publishers, no redistribution licence stated", "Copy the two files."},
       {"wikitext2_raw", "wikitext-test.hfjoin.txt", "the data set wikitext-2-raw-v1 (Merity et al., 2016), split test",
        "CC BY-SA 3.0 and GFDL",
        "Join the split's 4358 rows with two newlines between them and keep line ends as LF: 1296370 bytes, SHA-256 "

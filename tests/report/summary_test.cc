@@ -230,4 +230,24 @@ TEST_CASE("samples that cannot be paired or scored are an error") {
   check(other, full, "sample d030-s1 has no score 'exact_match'");
 }
 
+TEST_CASE("a broken-down metric has the mean of each stratum and the mean of these means") {
+  std::vector<SampleRecord> samples = with_scores({1, 0, 1, 1, 0});
+  const char* kDepths[] = {"10", "10", "10", "10", "90"};
+  for (size_t i = 0; i < samples.size(); ++i) samples[i].tags["depth"] = kDepths[i];
+  Record record;
+  record.primary_metric = "exact_match";
+  summarize(record, samples, samples, true, {"depth"});
+  CHECK(record.metrics.at("exact_match").mean == 3.0 / 5);
+  CHECK(record.metrics.at("exact_match/depth=10").mean == 3.0 / 4);
+  CHECK(record.metrics.at("exact_match/depth=10").n == 4);
+  CHECK(record.metrics.at("exact_match/depth=90").mean == 0);
+  const Summary macro = record.metrics.at("exact_match/depth");
+  CHECK(macro.mean == (3.0 / 4 + 0) / 2);
+  CHECK(macro.n == 5);
+  // Half the standard error of the first stratum; one sample has none.
+  CHECK(macro.standard_error == Approx(std::sqrt(0.75 * 0.25 / 3) / 2).epsilon(1e-12));
+  CHECK_THROWS_MATCHES(summarize(record, samples, samples, true, {"category"}), DataError,
+                       MessageMatches(ContainsSubstring("has no tag 'category'")));
+}
+
 }  // namespace kvsweep

@@ -1,8 +1,10 @@
 // oracle: tasks on real vocabularies: exact lengths, no token cut, and a token count that others have measured.
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <ctime>
 #include <memory>
 
 #include "harness/core/error.h"
@@ -11,6 +13,7 @@
 #include "models/tokenizer_gguf.h"
 #include "models/tokenizer_load.h"
 #include "tests/support/golden.h"
+#include "tests/support/tasks.h"
 
 namespace kvsweep {
 using Catch::Matchers::ContainsSubstring;
@@ -90,6 +93,26 @@ TEST_CASE("wikitext2 has the 166 windows of 2048 Llama-2 tokens that the literat
                          MessageMatches(ContainsSubstring("341469 tokens, 166 windows of tokens = 2048")));
   }
   if (!found) SKIP("no tokenizers/llama2 or wikitext2_raw in a data root");
+}
+
+TEST_CASE("a thousand samples are made within five seconds", "[golden]") {
+  const auto [task, values] = GENERATE(table<std::string, std::map<std::string, std::string>>(
+      {{"mmlu", {{"tokens", "8192"}, {"per_subject", "18"}}},
+       {"gsm8k", {{"tokens", "4096"}, {"format", "plain"}, {"samples", "1000"}, {"fewshot", "lm_eval_compat"}}},
+       {"gsm8k", {{"tokens", "4096"}, {"samples", "1000"}}},
+       {"triviaqa", {{"tokens", "2048"}, {"samples", "980"}}},
+       {"cnn_dailymail", {{"tokens", "2048"}, {"samples", "100"}}}}));
+  INFO(task);
+  const auto made = make(task, values);
+  const DataLocator data(testing::data_roots());
+  for (const std::string& item : made->data()) testing::data_or_skip(item);
+  const auto tokenizer = testing::smollm2_tokenizer_or_skip();
+  const std::clock_t start = std::clock();  // CPU time: the machine does other things as well
+  const std::vector<Sample> samples = made->samples({*tokenizer, data, nullptr, 17});
+  const double seconds = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
+  CHECK(seconds * 1000 / static_cast<double>(samples.size()) < 5);
+  UNSCOPED_INFO(task << ": " << samples.size() << " samples in " << seconds << " s");
+  CHECK(!samples.empty());
 }
 
 }  // namespace kvsweep

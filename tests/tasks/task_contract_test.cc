@@ -2,6 +2,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <catch2/generators/catch_generators_range.hpp>
+#include <cmath>
 #include <memory>
 #include <set>
 
@@ -15,18 +16,44 @@
 namespace kvsweep {
 namespace {
 
-// The smallest configuration of every task: required parameters, and sizes that a byte tokenizer can meet.
-std::map<std::string, ParamValue> small_values(const std::string& task) {
-  std::map<std::string, ParamValue> values = {{"tokens", {"700", 1}}, {"samples", {"6", 2}}};
-  if (task == "perplexity") values["text"] = {"model", 3};
-  return values;
+// What the contract has to know of one task. As it stands: a task that makes its own texts, as long as asked.
+struct Kind {
+  std::map<std::string, std::string> values = {{"tokens", "700"}};  // its smallest configuration
+  std::string count = "samples";                                    // the parameter that says how many
+  bool exact_length = true;  // else samples have their natural length, at most `tokens`
+  bool one_answer = false;   // an output that is the first answer alone is right, else one that holds all of them
+};
+
+Kind kind_of(const std::string& task) {
+  const std::map<std::string, std::string> long_prompts = {{"tokens", "200000"}};
+  if (task == "perplexity") return {.values = {{"tokens", "700"}, {"text", "model"}}};
+  if (task == "mmlu")
+    return {.values = {{"tokens", "200000"}, {"subjects", "sociology"}}, .count = "per_subject", .exact_length = false};
+  if (task == "gsm8k")
+    return {.values = {{"tokens", "200000"}, {"format", "plain"}}, .exact_length = false, .one_answer = true};
+  if (task == "triviaqa" || task == "cnn_dailymail")
+    return {.values = long_prompts, .exact_length = false, .one_answer = true};
+  return {};
 }
 
-std::unique_ptr<Task> make(const TaskEntry& entry, std::map<std::string, ParamValue> more = {}) {
-  std::map<std::string, ParamValue> values = small_values(entry.name);
+std::unique_ptr<Task> make(const TaskEntry& entry, int64_t count = 6, std::map<std::string, ParamValue> more = {}) {
+  const Kind kind = kind_of(entry.name);
+  std::map<std::string, ParamValue> values = {{kind.count, {std::to_string(count), 2}}};
+  for (const auto& [key, value] : kind.values) values[key] = {value, 1};
   for (auto& [key, value] : more) values[key] = value;
   Params params(entry.name, "sweep.yaml", std::move(values));
   return entry.make(params);
+}
+
+// Skips the running test when data that the task reads is missing.
+void require_data(const Task& task, const DataLocator& data) {
+  for (const std::string& item : task.data()) {
+    try {
+      data.find(item);
+    } catch (const DataError&) {
+      SKIP("no " << item << " in a data root");
+    }
+  }
 }
 
 std::vector<std::vector<int32_t>> fake_model_text(int64_t sequences, int64_t tokens, uint64_t seed) {
@@ -42,13 +69,14 @@ std::vector<std::vector<int32_t>> fake_model_text(int64_t sequences, int64_t tok
 struct World {
   explicit World(uint64_t seed = 17) : context{tokenizer, data, fake_model_text, seed} {}
   testing::ByteTokenizer tokenizer{true};
-  DataLocator data{{}};
+  DataLocator data{testing::data_roots()};
   TaskContext context;
 };
 
 bool same(const Sample& a, const Sample& b) {
   return a.id == b.id && a.context == b.context && a.query == b.query && a.max_new_tokens == b.max_new_tokens &&
-         a.stop == b.stop && a.answers == b.answers && a.tags == b.tags;
+         a.stop == b.stop && a.answers == b.answers && a.tags == b.tags && a.choices == b.choices &&
+         a.shared_context == b.shared_context && a.sampling.seed == b.sampling.seed;
 }
 
 const TaskEntry& entry_of(size_t i) {
@@ -69,14 +97,14 @@ TEST_CASE("every task has a name, a line of summary, a version and a length axis
     CHECK(std::any_of(declarations.begin(), declarations.end(),
                       [](const ParamDeclaration& one) { return one.name == "tokens" && one.required; }));
     for (const ParamDeclaration& one : declarations) CHECK(!one.help.empty());
-    CHECK(make(entry)->tokens() == 700);
+    CHECK(std::to_string(make(entry)->tokens()) == kind_of(entry.name).values.at("tokens"));
   }
 }
 
 TEST_CASE("every task refuses keys that it does not know") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
-  CHECK_THROWS_AS(make(entry, {{"sample", {"3", 4}}}), ConfigError);
+  CHECK_THROWS_AS(make(entry, 6, {{"sample", {"3", 4}}}), ConfigError);
 }
 
 TEST_CASE("samples have the length that was asked for, a query, and ids of their own") {
@@ -84,6 +112,7 @@ TEST_CASE("samples have the length that was asked for, a query, and ids of their
   INFO(entry.name);
   const auto task = make(entry);
   const World world;
+  require_data(*task, world.data);
   const std::vector<Sample> samples = task->samples(world.context);
   REQUIRE(std::ssize(samples) == task->sample_count());
   std::set<std::string> ids;
@@ -91,10 +120,17 @@ TEST_CASE("samples have the length that was asked for, a query, and ids of their
     INFO(sample.id);
     CHECK(ids.insert(sample.id).second);
     CHECK(!sample.query.empty());
-    CHECK(std::ssize(sample.context) + std::ssize(sample.query) == task->tokens());
+    const int64_t length = std::ssize(sample.context) + std::ssize(sample.query);
+    CHECK((kind_of(entry.name).exact_length ? length == task->tokens() : length <= task->tokens()));
     CHECK(std::ssize(sample.query) <= task->query_tokens());
     CHECK(sample.max_new_tokens <= task->generated_tokens());
-    CHECK((sample.max_new_tokens > 0 || sample.query.size() > 1));  // something is scored
+    CHECK((sample.max_new_tokens > 0 || sample.query.size() > 1 || !sample.choices.empty()));  // something is scored
+    for (const auto& choice : sample.choices) CHECK(!choice.empty());
+    REQUIRE(sample.shared_context <= std::ssize(sample.context));
+    CHECK(sample.shared_context <= samples[0].shared_context);
+    CHECK(
+        std::equal(sample.context.begin(), sample.context.begin() + sample.shared_context, samples[0].context.begin()));
+    for (const std::string& tag : task->breakdown()) CHECK(sample.tags.contains(tag));
   }
 }
 
@@ -102,6 +138,8 @@ TEST_CASE("samples depend on parameters, seed and data only") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
   const World world, again, other(18);
+  require_data(*make(entry), world.data);
+  const bool drawn = make(entry)->data().empty();
   const std::vector<Sample> a = make(entry)->samples(world.context), b = make(entry)->samples(again.context),
                             c = make(entry)->samples(other.context);
   REQUIRE(a.size() == b.size());
@@ -109,7 +147,7 @@ TEST_CASE("samples depend on parameters, seed and data only") {
   for (size_t i = 0; i < a.size(); ++i) {
     CHECK(same(a[i], b[i]));
     CHECK(a[i].id == c[i].id);
-    CHECK(a[i].context != c[i].context);
+    CHECK((a[i].context != c[i].context) == drawn);
     for (size_t j = 0; j < i; ++j) CHECK(a[i].context != a[j].context);
   }
 }
@@ -118,22 +156,29 @@ TEST_CASE("a shorter run is the beginning of a longer one") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
   const World world;
-  const std::vector<Sample> few = make(entry, {{"samples", {"3", 2}}})->samples(world.context);
-  const std::vector<Sample> many = make(entry, {{"samples", {"25", 2}}})->samples(world.context);
+  require_data(*make(entry), world.data);
+  const std::vector<Sample> few = make(entry, 3)->samples(world.context);
+  const std::vector<Sample> many = make(entry, 25)->samples(world.context);
   REQUIRE(few.size() == 3);
   REQUIRE(many.size() == 25);
   for (size_t i = 0; i < few.size(); ++i) CHECK(same(few[i], many[i]));
 }
 
-TEST_CASE("scores hold every metric and nothing else") {
+TEST_CASE("scores hold every metric and nothing else; the reference scores best, nothing scores 0") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
   const auto task = make(entry);
   const World world;
+  require_data(*task, world.data);
   const Sample sample = task->samples(world.context).front();
+  const MetricSpec primary = task->metrics().front();
   Output output;
-  for (const std::string& answer : sample.answers) output.text += answer + " ";
+  if (kind_of(entry.name).one_answer)
+    output.text = sample.answers.front();
+  else
+    for (const std::string& answer : sample.answers) output.text += answer + " ";
   if (sample.max_new_tokens == 0) output.nll.assign(sample.query.size() - 1, 2.5F);
+  output.choices.assign(sample.choices.size(), {-2, false});
   const auto scores = task->score(sample, output);
   std::set<std::string> names;
   for (const MetricSpec& metric : task->metrics()) {
@@ -141,16 +186,30 @@ TEST_CASE("scores hold every metric and nothing else") {
     CHECK(names.insert(metric.name).second);
     CHECK(!metric.shown_as.empty());
     REQUIRE(scores.contains(metric.name));
-    if (metric.aggregate == Aggregate::kMean) CHECK(scores.at(metric.name) == 1);
-    if (metric.aggregate == Aggregate::kExpMean) CHECK(scores.at(metric.name) == 2.5);
+    CHECK(std::isfinite(scores.at(metric.name)));
   }
   CHECK(scores.size() == names.size());
+  if (!sample.choices.empty()) {
+    int right = 0;
+    for (ChoiceScore& choice : output.choices) {
+      choice.log_likelihood = -1;
+      right += task->score(sample, output).at(primary.name) == 1;
+      choice.log_likelihood = -2;
+    }
+    CHECK(right == 1);
+  } else if (primary.aggregate == Aggregate::kMean) {
+    CHECK(scores.at(primary.name) == 1);
+    output.text.clear();
+    CHECK(task->score(sample, output).at(primary.name) == 0);
+  } else {
+    CHECK(scores.at(primary.name) == 2.5);
+  }
 }
 
-TEST_CASE("quickstart tasks need no data") {
+TEST_CASE("tasks that make their own texts need no data") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
-  CHECK(make(entry)->data().empty());
+  CHECK(make(entry)->data().empty() == kind_of(entry.name).exact_length);
 }
 
 }  // namespace kvsweep
