@@ -84,7 +84,7 @@ TEST_CASE("an output of a megabyte takes time in proportion") {
     return text;
   };
   const std::string words = random_text(rng, 4000);
-  for (const std::string unit :
+  for (const std::string& unit :
        {std::string("a"), std::string("the same words. "), std::string("1+1=2\n"), std::string("-"),
         std::string("The answer is "), std::string("(((("), std::string("12,"), words}) {
     INFO(unit.substr(0, 20));
