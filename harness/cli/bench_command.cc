@@ -11,11 +11,13 @@
 #include "harness/cli/bench_tables.h"
 #include "harness/core/error.h"
 #include "harness/run/interrupt.h"
+#include "harness/run/one_pass_bench.h"
 #include "harness/run/progress.h"
 #include "harness/run/provenance.h"
 #include "harness/run/runner.h"
 #include "harness/run/sweep.h"
 #include "models/load_model.h"
+#include "tasks/data/locate.h"
 
 namespace kvsweep {
 namespace {
@@ -27,6 +29,8 @@ struct BenchArguments {
   std::string sweep, format = "terminal";
   std::vector<int64_t> encode_tokens = {2048}, decode_tokens = {1024, 4096};
   std::vector<int64_t> itl_tokens = {256, 512, 1024, 2048, 4096};
+  std::string text;
+  int64_t one_pass_tokens = 2048;
   int64_t concurrency_tokens = 1024, budget = int64_t{256} << 20, max_rows = 64, group = 64;
   int repeats = 5;
 };
@@ -35,6 +39,7 @@ struct BenchArguments {
 struct Bench {
   const BenchArguments& arguments;
   const Llama& llama;
+  const Tokenizer& tokenizer;
   std::vector<const Scheme*> schemes;
   std::vector<BenchRow> rows;
 
@@ -108,6 +113,22 @@ void concurrency(const Bench& bench) {
               concurrency_table(costs, bench.rows, tokens));
 }
 
+void one_pass(const Bench& bench) {
+  const BenchArguments& arguments = bench.arguments;
+  const std::vector<int32_t> ids = encode_with_bos(bench.tokenizer, read_utf8(arguments.text), /*parse_special=*/false);
+  const auto tokens = static_cast<size_t>(arguments.one_pass_tokens);
+  if (ids.size() < tokens)
+    throw ConfigError(
+        fmt::format("--text {}: has {} tokens, --tokens asks for {}", arguments.text, ids.size(), tokens));
+  if (arguments.one_pass_tokens > bench.llama.config().max_positions)
+    throw ConfigError(fmt::format("--tokens {}: the model allows {}", tokens, bench.llama.config().max_positions));
+  std::vector<OnePassCost> costs;
+  for (const Scheme* scheme : bench.schemes)
+    costs.push_back(bench_one_pass(bench.llama, *scheme, {ids.begin(), ids.begin() + arguments.one_pass_tokens}));
+  bench.print(fmt::format("one-pass: {} tokens scored as_decoded, in one pass and token by token", tokens),
+              one_pass_table(costs, bench.rows));
+}
+
 void all(const Bench& bench) {
   for (const auto body : {encode, decode, itl, factorial, concurrency}) body(bench);
 }
@@ -130,7 +151,7 @@ void run(const BenchArguments& arguments, const Body& body) {
     if (group.model == before) continue;  // models vary slowest; every group of one has the same schemes
     before = group.model;
     const LoadedModel model = load_model(resolve_model(group.model));
-    Bench bench{arguments, *model.llama, {}, {}};
+    Bench bench{arguments, *model.llama, *model.tokenizer, {}, {}};
     for (const SweepPoint& point : group.points) {
       bench.schemes.push_back(point.scheme.get());
       bench.rows.push_back({point.point.scheme, parameters(point.point)});
@@ -193,6 +214,11 @@ void add_bench(CLI::App& app, std::function<int()>& action) {
       add("factorial", "What a bit of keys and a bit of values cost a token: uniform at {16, 8, 4, 2}^2", factorial);
   add_lengths(bits, arguments.itl_tokens);
   bits->add_option("--group", arguments.group, "Values that share a scale (default: 64)")->check(CLI::Range(2, 1024));
+  CLI::App* scored =
+      add("one-pass", "Scoring a text in one pass, against token by token: time and difference", one_pass);
+  scored->add_option("--text", arguments.text, "A text file")->required();
+  scored->add_option("--tokens", arguments.one_pass_tokens, "Its first so many tokens (default: 2048)")
+      ->check(CLI::Range(2, 1 << 24));
   CLI::App* batch =
       add("concurrency", "Sequences that fit a budget of bytes, and what a batch of them decodes", concurrency);
   batch->add_option("--tokens", arguments.concurrency_tokens, "Length of a sequence (default: 1024)")

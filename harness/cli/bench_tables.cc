@@ -169,6 +169,25 @@ TextTable concurrency_table(const std::vector<ConcurrencyCost>& costs, const std
   return table;
 }
 
+TextTable one_pass_table(const std::vector<OnePassCost>& costs, const std::vector<BenchRow>& rows) {
+  TextTable table{{{"scheme", true},
+                   {"one pass s"},
+                   {"token by token s"},
+                   {"ratio"},
+                   {"mean NLL difference"},
+                   {"largest of a token"},
+                   {"path", true},
+                   {"parameters", true}},
+                  {}};
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const OnePassCost& cost = costs[i];
+    table.rows.push_back({rows[i].scheme, number(cost.one_pass_ms / 1000, 2), number(cost.streamed_ms / 1000, 2),
+                          number(cost.streamed_ms / cost.one_pass_ms, 1), fmt::format("{:+.2e}", cost.mean_difference),
+                          fmt::format("{:.2e}", cost.largest_difference), path_name(cost.fused), rows[i].parameters});
+  }
+  return table;
+}
+
 TextTable factorial_table(const BitFactorial& bench) {
   TextTable table{{{"K"},
                    {"V"},

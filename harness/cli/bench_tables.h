@@ -5,6 +5,7 @@
 
 #include "harness/report/text_table.h"
 #include "harness/run/bit_factorial.h"
+#include "harness/run/one_pass_bench.h"
 #include "harness/run/scheme_bench.h"
 #include "harness/run/step_bench.h"
 
@@ -23,6 +24,7 @@ TextTable itl_table(const std::vector<ItlCost>& costs, const std::vector<BenchRo
 TextTable itl_fit_table(const std::vector<ItlCost>& costs, const std::vector<BenchRow>& rows);
 TextTable concurrency_table(const std::vector<ConcurrencyCost>& costs, const std::vector<BenchRow>& rows,
                             int64_t tokens);
+TextTable one_pass_table(const std::vector<OnePassCost>& costs, const std::vector<BenchRow>& rows);
 TextTable factorial_table(const BitFactorial& bench);
 TextTable factorial_fit_table(const BitFactorial& bench);
 

@@ -9,9 +9,11 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <cmath>
 
 #include "harness/core/error.h"
 #include "harness/run/bit_factorial.h"
+#include "harness/run/one_pass_bench.h"
 #include "harness/run/step_bench.h"
 #include "tests/support/torch/scheme_probe.h"
 #include "tests/support/torch/tiny_model.h"
@@ -173,6 +175,24 @@ TEST_CASE("the factorial covers every pair of bits, full precision on a side is 
   }
   CHECK(result.itl.coefficients.size() == 3);
   CHECK(result.attend.difference_error(1, 2) > 0);
+}
+
+TEST_CASE("a text scored in one pass and token by token has one likelihood and two times") {
+  const c10::InferenceMode no_autograd;
+  const Llama llama = tiny_llama();
+  const std::vector<int32_t> tokens = random_tokens(150, 97, 3);
+  const auto full = make_scheme("full", {});
+  const auto windowed = make_scheme("uniform", {{"k_bits", "8"}, {"v_bits", "8"}, {"group", "16"}, {"window", "8"}});
+  const auto repacked = make_scheme("hf_quanto", {{"group", "16"}, {"residual", "32"}});  // has no one-pass form
+  for (const Scheme* scheme : {full.get(), windowed.get(), repacked.get()}) {
+    const OnePassCost cost = bench_one_pass(llama, *scheme, tokens);
+    CHECK(cost.scored == 149);
+    CHECK(cost.one_pass_ms > 0);
+    CHECK(cost.streamed_ms > 0);
+    CHECK(std::abs(cost.mean_difference) < 1e-3);  // a code may fall on the other side of a border
+    CHECK(cost.largest_difference >= std::abs(cost.mean_difference));
+  }
+  CHECK(bench_one_pass(llama, *full, tokens).largest_difference < 2e-5);
 }
 
 }  // namespace
