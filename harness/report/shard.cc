@@ -78,9 +78,10 @@ std::string to_json_line(const ShardGroup& group) {
   json["samples"] = group.samples;
   json["points"] = Json::array();
   for (const ShardPoint& point : group.points)
-    json["points"].push_back(
-        {{"order", point.order}, {"lossless", point.lossless}, {"record", Json::parse(to_json_line(point.record))},
-         {"breakdown", point.breakdown}});
+    json["points"].push_back({{"order", point.order},
+                              {"lossless", point.lossless},
+                              {"record", Json::parse(to_json_line(point.record))},
+                              {"breakdown", point.breakdown}});
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 

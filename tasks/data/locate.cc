@@ -56,11 +56,13 @@ std::string how_to_get(const std::string& relative) {
 
 const std::vector<KnownData>& known_data() {
   static const std::vector<KnownData> table = {
-      {"mmlu", "dev/*_dev.csv, test/*_test.csv", "github.com/hendrycks/test, the archive data.tar that its README names",
-       "MIT", "Copy the folders dev and test."},
-      {"gsm8k", "test.jsonl, train.jsonl, cot_8shot.json", "github.com/openai/grade-school-math, grade_school_math/data",
-       "MIT",
-       "Copy the two .jsonl files. cot_8shot.json is {\"gsm8k_cot\": [{\"question\": ..., \"target\": ...}, ...]} with the "
+      {"mmlu", "dev/*_dev.csv, test/*_test.csv",
+       "github.com/hendrycks/test, the archive data.tar that its README names", "MIT",
+       "Copy the folders dev and test."},
+      {"gsm8k", "test.jsonl, train.jsonl, cot_8shot.json",
+       "github.com/openai/grade-school-math, grade_school_math/data", "MIT",
+       "Copy the two .jsonl files. cot_8shot.json is {\"gsm8k_cot\": [{\"question\": ..., \"target\": ...}, ...]} with "
+       "the "
        "eight examples of github.com/EleutherAI/lm-evaluation-harness, lm_eval/tasks/gsm8k/gsm8k-cot.yaml (MIT)."},
       {"triviaqa_1k", "test.jsonl", "1000 records of the test split of TriviaQA (open domain), questions and aliases",
        "Apache-2.0; the questions are those of trivia sites",
