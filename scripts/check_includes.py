@@ -19,7 +19,7 @@ LAYERS = {
     "schemes": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts"],
     "models": ["harness/core", "harness/files", "harness/attention"],
     "tasks/metrics": ["harness/core"],
-    "tasks/data": ["harness/core"],
+    "tasks/data": ["harness/core", "tasks/metrics"],
     "tasks": ["harness/core", "tasks/metrics", "tasks/data"],
     "harness/report": ["harness/core"],
     "harness/run": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",

@@ -10,6 +10,7 @@
 #include "harness/cli/attention_bench.h"
 #include "harness/cli/bench_command.h"
 #include "harness/cli/calibrate_command.h"
+#include "harness/cli/data_command.h"
 #include "harness/cli/list_command.h"
 #include "harness/cli/merge_command.h"
 #include "harness/cli/model_command.h"
@@ -83,6 +84,7 @@ int run_cli(int argc, char** argv) {
   add_bench(app, action);
   add_attention_bench(app, action);
   add_list(app, action);
+  add_data(app, action);
   add_model(app, action);
   app.fallthrough();
   try {

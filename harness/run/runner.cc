@@ -23,6 +23,7 @@
 #include "models/load_model.h"
 #include "models/weight_source.h"
 #include "tasks/data/locate.h"
+#include "tasks/data/manifest.h"
 
 namespace kvsweep {
 namespace {
@@ -75,7 +76,8 @@ struct GroupRun {
   Point reference;
   std::string reference_id;
   std::string data_sha256;
-  int64_t layers = 0;  // of the model
+  std::vector<std::string> warnings;  // of its data
+  int64_t layers = 0;                 // of the model
   GroupPlan plan;
 };
 
@@ -269,6 +271,8 @@ void SweepRun::prepare(GroupRun& run, const LoadedModel& model) {
   run.reference.scheme_params = reference_.params;
   run.reference_id = run.reference.id();
   run.data_sha256 = data_sha256(locator_, group.task->data());
+  run.warnings = data_warnings(locator_, group.task->data());
+  for (const std::string& warning : run.warnings) warn(warning);
 }
 
 std::vector<Sample> SweepRun::make_samples(const SweepGroup& group, const LoadedModel& model) {
@@ -449,6 +453,7 @@ Record SweepRun::blank_record(const GroupRun& run, const SweepPoint& point) cons
   if (cut > 0)
     record.warnings.push_back(fmt::format("{} of {} prompts were longer than {} tokens and have been cut", cut,
                                           run.samples.size(), run.group->task->tokens()));
+  record.warnings.insert(record.warnings.end(), run.warnings.begin(), run.warnings.end());
   if (run.group->view.as_decoded && !point.scheme->traits().one_pass)
     record.warnings.push_back(
         "read token by token: what this scheme has stored changes again, so that its streaming "

@@ -13,12 +13,14 @@ constexpr int64_t kFillerTokens = 8;  // at least so many for the filler: every 
 constexpr int kAttempts = 32;
 constexpr int64_t kFirstUnits = 16;  // whose length says how many are needed
 
-// Tokens that `text` adds behind a sentence. Alone it could cost more: SentencePiece puts a space before a text.
-int64_t added_tokens(const Tokenizer& tokenizer, const std::string& text) {
-  return std::ssize(tokenizer.encode("." + text, false)) - std::ssize(tokenizer.encode(".", false));
+// Tokens that `text` adds behind a sentence that ends in `end`. Alone it could cost more: SentencePiece puts a space
+// before a text.
+int64_t added_tokens(const Tokenizer& tokenizer, const std::string& text, char end = '.') {
+  return std::ssize(tokenizer.encode(end + text, false)) - std::ssize(tokenizer.encode(std::string(1, end), false));
 }
 
-FittedPrompt assemble(const PromptPlan& plan, const std::vector<std::string>& sentences) {
+FittedPrompt assemble(const PromptPlan& plan, std::vector<std::string> sentences) {
+  if (plan.backwards) std::reverse(sentences.begin(), sentences.end());
   FittedPrompt prompt{.context = plan.head, .offsets = std::vector<size_t>(plan.inserts.size()), .ids = {}};
   const auto append = [&](const std::string& text) {
     if (prompt.context.size() > plan.head.size()) prompt.context += plan.separator;
@@ -77,7 +79,8 @@ FittedPrompt fit_prompt(const PromptPlan& plan, const Tokenizer& tokenizer, cons
   int64_t missing = room;
   while (true) {
     std::string sentence = plan.next_sentence();
-    const int64_t cost = std::max<int64_t>(1, added_tokens(tokenizer, plan.separator + sentence));
+    const char end = sentences.empty() ? '.' : sentences.back().back();
+    const int64_t cost = std::max<int64_t>(1, added_tokens(tokenizer, plan.separator + sentence, end));
     if (missing - cost < kFillerTokens) break;
     sentences.push_back(std::move(sentence));
     costs.push_back(cost);

@@ -38,7 +38,8 @@ struct PromptPlan {
   std::string separator;                       // between sentences
   std::function<std::string()> next_sentence;  // never runs dry
   std::vector<Insert> inserts;
-  int64_t tokens = 0;  // of the whole prompt, BOS included
+  int64_t tokens = 0;      // of the whole prompt, BOS included
+  bool backwards = false;  // the sentence drawn first stands last, and filler first: for texts that end in the question
 };
 
 struct FittedPrompt {

@@ -44,6 +44,56 @@ const Json& member(const JsonRecord::Value& value, const JsonRecord& record, con
   return *at;
 }
 
+// The end of a dotted path, from `at` on.
+void follow(const Json& json, std::string_view path, const JsonRecord& record, std::string_view whole,
+            JsonRecord::Texts& out) {
+  const auto fail = [&](const std::string& why) {
+    throw DataError(fmt::format("{}: '{}' {}", record.place(), whole, why));
+  };
+  if (path.empty() && json.is_array()) {
+    out.list = true;
+    for (const Json& item : json) {
+      if (item.is_array()) fail("holds lists of lists");
+      follow(item, "", record, whole, out);
+    }
+    return;
+  }
+  if (path.empty()) {
+    if (json.is_string())
+      out.texts.push_back(json.get<std::string>());
+    else if (json.is_number() || json.is_boolean())
+      out.texts.push_back(json.dump());
+    else
+      fail(fmt::format("leads to {}, which is no text", shown(json)));
+    return;
+  }
+  const size_t dot = path.find('.');
+  const std::string key(path.substr(0, dot));
+  const std::string_view rest = dot == std::string_view::npos ? std::string_view() : path.substr(dot + 1);
+  if (json.is_array() && key == "*") {
+    out.list = true;
+    for (const Json& item : json) follow(item, rest, record, whole, out);
+    return;
+  }
+  if (json.is_array()) {
+    const bool number = key.size() < 9 && key.find_first_not_of("0123456789") == std::string::npos;
+    if (!number || static_cast<size_t>(std::stoi(key)) >= json.size())
+      fail(fmt::format("asks for element {} of an array of {}", key, json.size()));
+    follow(json[static_cast<size_t>(std::stoi(key))], rest, record, whole, out);
+    return;
+  }
+  if (!json.is_object()) fail(fmt::format("asks for '{}' of {}", key, shown(json)));
+  const auto at = json.find(key);
+  if (at == json.end()) {
+    std::vector<std::string> keys;
+    for (const auto& item : json.items()) keys.push_back(item.key());
+    const std::string near = nearest_name(key, keys);
+    throw DataError(fmt::format("{}: no '{}'{}; it has {}", record.place(), key,
+                                near.empty() ? "" : fmt::format("; did you mean '{}'?", near), join(keys)));
+  }
+  follow(*at, rest, record, whole, out);
+}
+
 }  // namespace
 
 JsonRecord::JsonRecord(std::shared_ptr<const Value> value, std::string place)
@@ -109,6 +159,12 @@ JsonRecord JsonRecord::record(const std::string& key) const {
   const Json& json = member(*value_, *this, key);
   if (!json.is_object()) fail(key, "expected an object");
   return {std::make_shared<Value>(Value{json}), fmt::format("{}: {}", place_, key)};
+}
+
+JsonRecord::Texts JsonRecord::at(const std::string& path) const {
+  Texts out;
+  follow(value_->json, path, *this, path, out);
+  return out;
 }
 
 std::string JsonRecord::filled_text(const std::string& key) const {

@@ -29,6 +29,15 @@ class JsonRecord {
   std::string filled_text(const std::string& key) const;
   std::vector<std::string> filled_texts(const std::string& key) const;  // at least one, none of them empty
 
+  // What a path leads to, as texts: "question", "choices.text", "question.choices.*.label", "options.2". Numbers count
+  // into arrays from 0, * is every element. Texts as they are, numbers as JSON writes them, flags as true and false;
+  // list: the path ends in an array or passes a *. Throws when it leads nowhere, or to null or an object.
+  struct Texts {
+    std::vector<std::string> texts;
+    bool list = false;
+  };
+  Texts at(const std::string& path) const;
+
   // "<file>:<line>" of a line of a JSONL file, "<file>: <key>" within a JSON file.
   const std::string& place() const { return place_; }
   [[noreturn]] void fail(const std::string& key, const std::string& why) const;

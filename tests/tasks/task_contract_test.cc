@@ -1,4 +1,6 @@
 // contract: every task of the table, on tokenizers of different kinds.
+#include <fmt/format.h>
+
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <catch2/generators/catch_generators_range.hpp>
@@ -25,6 +27,24 @@ struct Kind {
   bool drawn = true;         // another seed gives other samples
   bool data = false;         // it reads files
 };
+
+// Records and templates for the tasks that take both from files.
+const std::filesystem::path& own_items() {
+  static const testing::TemporaryDirectory directory;
+  if (!std::filesystem::exists(directory.path() / "items.jsonl")) {
+    std::string lines;
+    for (int i = 0; i < 30; ++i)
+      lines += fmt::format("{{\"question\": \"What is {} and {}?\", \"choices\": [\"{}\", \"none\"], \"answer\": 0}}\n",
+                           i, i + 1, 2 * i + 1);
+    testing::write_text(directory.path() / "items.jsonl", lines);
+    const std::string prompt = "description: \"Add. \"\nprompt: \"Q: {{question}}{{|}}\\nA:\"\n";
+    testing::write_text(directory.path() / "choice.yaml",
+                        prompt + "choices: \"{{choices}}\"\nanswer: {index: \"{{answer}}\"}\n");
+    testing::write_text(directory.path() / "generate.yaml",
+                        prompt + "answer: \"{{choices.0}}\"\nmetric: exact_match\nmax_new_tokens: 8\n");
+  }
+  return directory.path();
+}
 
 Kind kind_of(const std::string& task) {
   const std::map<std::string, std::string> long_prompts = {{"tokens", "200000"}};
@@ -56,6 +76,15 @@ Kind kind_of(const std::string& task) {
             .exact_length = false,
             .one_answer = true,
             .data = true};
+  std::map<std::string, std::string> items = {{"tokens", "300"}, {"data", (own_items() / "items.jsonl").string()}};
+  if (task == "refusal") {
+    items.insert({{"field", "question"}, {"chat", "false"}});
+    return {.values = items, .exact_length = false, .one_answer = true, .drawn = false, .data = true};
+  }
+  if (task == "multiple_choice" || task == "generate") {
+    items["template"] = (own_items() / (task == "generate" ? "generate.yaml" : "choice.yaml")).string();
+    return {.values = items, .exact_length = false, .one_answer = true, .drawn = false, .data = true};
+  }
   return {};
 }
 
