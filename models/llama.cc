@@ -241,6 +241,8 @@ Llama::Batch Llama::make_batch(std::span<Row> rows) const {
   }
   add_blocks(first - joint, joint, invariant ? kJointBlock : kRowBlock,
              invariant ? Products::kRowInvariant : Products::kFastest);
+  std::stable_sort(batch.short_rows.begin(), batch.short_rows.end(),
+                   [&](size_t a, size_t b) { return rows[a].expected_ms > rows[b].expected_ms; });
   batch.positions = at::tensor(positions, at::kLong).to(options_.device);
   return batch;
 }
@@ -323,7 +325,7 @@ void Llama::attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::
     }
     if (row.error) attended.narrow(0, batch.first[i], static_cast<int64_t>(row.tokens.size())).zero_();
   };
-  const std::vector<size_t>& rows = batch.short_rows;
+  const std::vector<size_t>& rows = batch.short_rows;  // those that take long first
   if (rows.size() > 1 && options_.device.is_cpu()) {
     std::atomic<size_t> next = 0;
     at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t begin, int64_t end) {

@@ -50,6 +50,7 @@ struct Row {
   // One pass: when each token changes its form, if tokens come one by one from `position` on. Everything is appended,
   // then each query reads what token-by-token decoding would have shown it. For schemes with the trait one_pass.
   const CompressedFrom* forms = nullptr;
+  double expected_ms = 0;               // attend_ms of an earlier step: rows that take long start first
   std::vector<KvSlab>* kept = nullptr;  // out, if set: what was appended, one slab a layer; copies
   // Layers whose attention weights of the last token are wanted (harness/attention/weights.h).
   std::span<const int64_t> probed_layers{};

@@ -1,10 +1,13 @@
 #include "harness/run/engine.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
 #include <list>
 #include <memory>
@@ -98,8 +101,10 @@ class EngineRun {
     while (true) {
       while (may_open()) open();
       admit();
-      if (active_.empty()) break;
-      step();
+      if (!active_.empty())
+        step();
+      else if (queue_.empty() && next_ >= work_.samples.size())
+        break;
     }
   }
 
@@ -123,7 +128,8 @@ class EngineRun {
     Pending what;
     int64_t bytes;
     std::unique_ptr<Lane> lane;
-    std::vector<Scores> scores;  // of the step
+    std::vector<Scores> scores;         // of the step
+    std::unique_ptr<PrefillTrace> own;  // of this row alone, until it has started
   };
   struct Item {
     Active* active;
@@ -224,39 +230,62 @@ class EngineRun {
   }
 
   void admit() {
+    std::vector<Active*> fresh;
     while (!queue_.empty() && static_cast<int64_t>(active_.size()) < limit_) {
       const Pending next = queue_.front();
       const int64_t bytes = bytes_of(*next.job->sample, next.row);
-      if (!active_.empty() && !fits(bytes)) return;
+      if (!active_.empty() && !fits(bytes)) break;
       queue_.pop_front();
       if (failed(next.row)) {
         --next.job->waiting;
         leave(*next.job);
         continue;
       }
-      start(next, bytes);
+      fresh.push_back(&active_.emplace_back(Active{next, bytes, nullptr, {}, {}}));
+      used_ += bytes;
     }
+    start(fresh);
   }
 
-  void start(const Pending& what, int64_t bytes) {
-    Job& job = *what.job;
-    active_.push_back({what, bytes, nullptr, {}});
-    Active& active = active_.back();
-    used_ += bytes;
-    const auto failure = attempt([&] {
-      active.lane = std::make_unique<Lane>(*job.sample, work_.view, scheme_of(what.row), llama(), engine_.tokenizer_);
-      if (what.row > 0) active.lane->compare_with(&job.reference, options_.greedy_reuse && !options_.alone);
-      active.lane->probe(options_.attention_layers);
-      PrefillTrace own;  // nothing is shared, or the trace is gone since every row had it once
-      const bool again = replayed() && ((options_.alone && what.row > 0) || (what.again && job.trace.k.empty()));
-      if (again) own = context_of(*job.sample);
-      active.lane->start(!replayed() ? nullptr : again ? &own : &job.trace);
-      active.lane->result().time.prefill_ms = job.prefill_ms;
-    });
-    --job.waiting;
-    if (failure) return failures_.emplace_back(&active, *failure), settle();
-    // The full-precision row is followed by the others.
-    if (what.row > 0 && job.waiting == 0) drop_trace(job);
+  // Caches are filled side by side: a layer of one is too little work to share.
+  void start(const std::vector<Active*>& fresh) {
+    std::vector<std::optional<Failure>> failures(fresh.size());
+    for (size_t i = 0; i < fresh.size(); ++i) failures[i] = attempt([&] { make_lane(*fresh[i]); });
+    const auto fill = [&](size_t i) {
+      const Job& job = *fresh[i]->what.job;
+      const PrefillTrace* trace = fresh[i]->own ? fresh[i]->own.get() : &job.trace;
+      if (!failures[i]) failures[i] = attempt([&] { fresh[i]->lane->start(replayed() ? trace : nullptr); });
+    };
+    if (llama().options().device.is_cpu() && fresh.size() > 1) {
+      std::atomic<size_t> next = 0;
+      at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t begin, int64_t end) {
+        const c10::InferenceMode no_autograd;
+        for (int64_t worker = begin; worker < end; ++worker)
+          for (size_t i = next++; i < fresh.size(); i = next++) fill(i);
+      });
+    } else {
+      for (size_t i = 0; i < fresh.size(); ++i) fill(i);
+    }
+    for (size_t i = 0; i < fresh.size(); ++i) {
+      Job& job = *fresh[i]->what.job;
+      fresh[i]->own.reset();
+      --job.waiting;
+      if (failures[i]) failures_.emplace_back(fresh[i], *failures[i]);
+      // The full-precision row is followed by the others.
+      if (fresh[i]->what.row > 0 && job.waiting == 0) drop_trace(job);
+    }
+    settle();
+  }
+
+  void make_lane(Active& active) {
+    const auto& [job, row, again] = active.what;
+    active.lane = std::make_unique<Lane>(*job->sample, work_.view, scheme_of(row), llama(), engine_.tokenizer_);
+    if (row > 0) active.lane->compare_with(&job->reference, options_.greedy_reuse && !options_.alone);
+    active.lane->probe(options_.attention_layers);
+    active.lane->result().time.prefill_ms = job->prefill_ms;
+    // Nothing is shared, or the trace is gone since every row had it once.
+    if (replayed() && ((options_.alone && row > 0) || (again && job->trace.k.empty())))
+      active.own = std::make_unique<PrefillTrace>(context_of(*job->sample));
   }
 
   void drop_trace(Job& job) {

@@ -12,7 +12,7 @@
 namespace kvsweep {
 namespace {
 
-constexpr int kTimedSteps = 5;
+constexpr int kTimedSteps = 4;
 constexpr int64_t kHeaviestTokens = 32;  // that are compared with full precision's
 // Tokens of the full-precision continuation that are checked at once. What comes after the first difference is wasted,
 // so longer is not always better.
@@ -133,6 +133,7 @@ Row Lane::feed() {
   row_.tokens = next_tokens();
   row_.position = held_;
   row_.kept = nullptr;
+  row_.expected_ms = row_.attend_ms;
   const auto count = static_cast<int64_t>(row_.tokens.size());
   plan_slabs(count);
   row_.cache = cache_.get();

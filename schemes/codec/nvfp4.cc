@@ -1,6 +1,7 @@
 #include "schemes/codec/nvfp4.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <array>
 #include <cmath>
@@ -13,6 +14,7 @@ namespace kvsweep {
 namespace {
 
 constexpr int64_t kBlock = 16;
+constexpr int64_t kGrainBlocks = 1024;  // that are worth a thread
 constexpr std::array<float, 16> kLevels = {0, .5, 1, 1.5, 2, 3, 4, 6, -0.0, -.5, -1, -1.5, -2, -3, -4, -6};
 
 // A tensor, so that every device divides: by a host number, CUDA multiplies with its reciprocal.
@@ -105,7 +107,25 @@ at::Tensor NvFp4Codec::decode(const std::vector<at::Tensor>& parts) const {
     return out;
   }
 #endif
-  return decode_with_ops(parts);
+  return parts[0].is_cpu() ? decode_on_cpu(parts) : decode_with_ops(parts);
+}
+
+at::Tensor NvFp4Codec::decode_on_cpu(const std::vector<at::Tensor>& parts) const {
+  const at::Tensor codes = parts[0].contiguous();
+  const at::Tensor step = (from_float8(parts[1], Float8Format::kE4M3) * constant(tensor_scale_, parts[1])).contiguous();
+  const at::Tensor out = at::empty({codes.size(0), codes.size(1), head_dim_}, codes.options().dtype(at::kFloat));
+  const auto* in = codes.const_data_ptr<uint8_t>();
+  const auto* steps = step.const_data_ptr<float>();
+  auto* to = out.mutable_data_ptr<float>();
+  at::parallel_for(0, step.numel(), kGrainBlocks, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block)
+      for (int64_t i = 0; i < kBlock / 2; ++i) {
+        const uint8_t pair = in[block * kBlock / 2 + i];
+        to[block * kBlock + 2 * i] = kLevels[pair & 15] * steps[block];
+        to[block * kBlock + 2 * i + 1] = kLevels[pair >> 4] * steps[block];
+      }
+  });
+  return out;
 }
 
 at::Tensor NvFp4Codec::decode_with_ops(const std::vector<at::Tensor>& parts) const {

@@ -44,6 +44,7 @@ class NvFp4Codec final : public Codec {
   at::Tensor decode_with_ops(const std::vector<at::Tensor>& parts) const;
 
  private:
+  at::Tensor decode_on_cpu(const std::vector<at::Tensor>& parts) const;
   void check_input(const at::Tensor& x) const;
   float smallest_scale() const { return scales_ == NvFp4Scales::kModelOpt ? 0x1p-9F : 0x1p-6F; }
 

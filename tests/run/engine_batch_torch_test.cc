@@ -10,6 +10,7 @@
 #include <catch2/generators/catch_generators.hpp>
 #include <catch2/generators/catch_generators_range.hpp>
 #include <cmath>
+#include <mutex>
 #include <new>
 
 #include "harness/run/engine.h"
@@ -357,8 +358,15 @@ struct Fault {
   int64_t alive_limit = 0;  // memory: only while more caches than this are alive
   std::map<std::string, int64_t> calls;
   int64_t alive = 0, peak = 0;  // caches
+  std::mutex mutex;             // rows run side by side
+
+  void live(int64_t caches) {
+    const std::lock_guard lock(mutex);
+    peak = std::max(peak, alive += caches);
+  }
 
   void call(const std::string& name) {
+    const std::lock_guard lock(mutex);
     if (alive_limit > 0 && alive <= alive_limit) return;
     if (++calls[name] <= after || name != at) return;
     if (memory) throw std::bad_alloc();
@@ -369,9 +377,9 @@ struct Fault {
 class FaultyCache final : public KvCache {
  public:
   FaultyCache(std::unique_ptr<KvCache> inner, Fault& fault) : inner_(std::move(inner)), fault_(fault) {
-    fault_.peak = std::max(fault_.peak, ++fault_.alive);
+    fault_.live(1);
   }
-  ~FaultyCache() override { --fault_.alive; }
+  ~FaultyCache() override { fault_.live(-1); }
   void append(int64_t layer, const KvSlab& slab) override {
     fault_.call("append");
     inner_->append(layer, slab);
