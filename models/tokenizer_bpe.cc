@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::string_view kMeta = "▁";  // U+2581
 constexpr int32_t kNoToken = -1;
+constexpr size_t kKnownPieces = 1 << 16, kKnownPieceBytes = 64;  // a bound on what is kept: 16 MB at most
 
 // GPT-2's bytes_to_unicode: printable Latin-1 stands for itself, the other bytes for U+0100 and up.
 std::array<char32_t, 256> byte_characters() {
@@ -180,23 +181,44 @@ std::string BpeTokenizer::with_prefix(std::string_view text, bool at_start) cons
   return (prefixed ? " " : "") + spaced;
 }
 
+bool BpeTokenizer::KnownPieces::copy(std::string_view piece, std::vector<int32_t>& to) const {
+  const auto found = places.find(piece);
+  if (found == places.end()) return false;
+  const auto begin = ids.begin() + found->second.first;
+  to.insert(to.end(), begin, begin + found->second.second);
+  return true;
+}
+
+void BpeTokenizer::KnownPieces::keep(std::string_view piece, const std::vector<int32_t>& symbols) {
+  if (piece.size() > kKnownPieceBytes || places.size() >= kKnownPieces) return;
+  places.emplace(piece, std::pair(std::ssize(ids), std::ssize(symbols)));
+  ids.insert(ids.end(), symbols.begin(), symbols.end());
+}
+
 void BpeTokenizer::encode_section(std::string_view text, std::vector<int32_t>& ids) const {
-  // Words come again and again: each is merged once, and its ids are copied from where they first stood.
+  // Words come again and again: within a text ids are copied from where they first stood, and a word that an earlier
+  // text had is not merged again either.
   struct Seen {
     size_t begin, count;
   };
   std::unordered_map<std::string_view, Seen> seen;
   std::vector<int32_t> symbols;
+  const std::unique_lock lock(known_->mutex, std::try_to_lock);
+  KnownPieces* known = lock ? known_.get() : nullptr;
   for (const std::string_view piece : cut(text)) {
     const auto [entry, is_new] = seen.try_emplace(piece);
     Seen& where = entry->second;
-    if (is_new) {
-      encode_piece(piece, symbols);
-      where = {ids.size(), symbols.size()};
-      ids.insert(ids.end(), symbols.begin(), symbols.end());
+    if (!is_new) {
+      for (size_t i = 0; i < where.count; ++i) ids.push_back(ids[where.begin + i]);
       continue;
     }
-    for (size_t i = 0; i < where.count; ++i) ids.push_back(ids[where.begin + i]);
+    const size_t begin = ids.size();
+    if (known == nullptr || !known->copy(piece, ids)) {
+      encode_piece(piece, symbols);
+      ids.insert(ids.end(), symbols.begin(), symbols.end());
+      if (known != nullptr) known->keep(piece, symbols);
+    }
+    where = {begin, ids.size() - begin};
   }
 }
 

@@ -2,7 +2,9 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -70,6 +72,20 @@ class BpeTokenizer final : public Tokenizer {
   void read_merges_by_id();
   void read_bytes(const TokenIds& ids, const std::string& place);
   void index_bytes();
+  // Ids of pieces that earlier texts had: few words of a text are new ones. Who finds it in use by another thread goes
+  // without; the ids are the same.
+  struct KnownPieces {
+    struct Hash {
+      using is_transparent = void;
+      size_t operator()(std::string_view piece) const { return std::hash<std::string_view>()(piece); }
+    };
+    bool copy(std::string_view piece, std::vector<int32_t>& to) const;
+    void keep(std::string_view piece, const std::vector<int32_t>& symbols);
+
+    std::mutex mutex;
+    std::unordered_map<std::string, std::pair<int64_t, int64_t>, Hash, std::equal_to<>> places;  // begin, count in ids
+    std::vector<int32_t> ids;
+  };
   std::string with_prefix(std::string_view text, bool at_start) const;
   std::vector<std::string_view> cut(std::string_view text) const;
   void encode_section(std::string_view text, std::vector<int32_t>& ids) const;
@@ -89,6 +105,7 @@ class BpeTokenizer final : public Tokenizer {
   std::optional<int32_t> bos_;
   std::vector<int32_t> end_tokens_;
   bool adds_bos_;
+  std::unique_ptr<KnownPieces> known_ = std::make_unique<KnownPieces>();
 };
 
 }  // namespace kvsweep

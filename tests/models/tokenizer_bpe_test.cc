@@ -5,6 +5,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
 #include <catch2/matchers/catch_matchers_string.hpp>
+#include <future>
 #include <map>
 #include <random>
 
@@ -225,6 +226,32 @@ TEST_CASE("a GGUF vocabulary of Llama-3's kind does not cut a piece that is a to
   CHECK(make_tokenizer(vocabulary, {}, "m.gguf")->encode("abc", false) == Ids{256});
   vocabulary.pre = "gpt-2";
   CHECK(make_tokenizer(vocabulary, {}, "m.gguf")->encode("abc", false) == Ids{'a', 'b', 'c'});
+}
+
+TEST_CASE("ids do not depend on the texts before, nor on who else encodes") {
+  const std::vector<std::pair<std::string, std::string>> merges = {{"a", "b"}, {"ab", "c"}, {byte_token(' '), "a"}};
+  const auto fresh = [&] { return BpeTokenizer(small_vocabulary("gpt-2", merges), {}, "m.gguf"); };
+  std::mt19937 random(5);
+  std::vector<std::string> texts;
+  std::vector<Ids> expected;
+  for (int i = 0; i < 200; ++i) {
+    std::string text;
+    for (size_t length = random() % 60; text.size() < length;) text += "abc \n1"[random() % 6];
+    if (i % 50 == 0) text += std::string(300, 'a');  // longer than what is remembered
+    texts.push_back(text);
+    expected.push_back(fresh().encode(text, false));
+  }
+  const BpeTokenizer shared = fresh();
+  const auto agrees = [&] {
+    bool all = true;
+    for (size_t i = 0; i < texts.size(); ++i) all = all && shared.encode(texts[i], false) == expected[i];
+    return all;
+  };
+  CHECK(agrees());
+  CHECK(agrees());  // all known now
+  std::vector<std::future<bool>> others;
+  for (int i = 0; i < 4; ++i) others.push_back(std::async(std::launch::async, agrees));
+  for (auto& other : others) CHECK(other.get());
 }
 
 }  // namespace kvsweep
