@@ -1,36 +1,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <set>
-#include <sstream>
 
 #include "harness/core/error.h"
 #include "harness/core/random.h"
 #include "harness/core/task.h"
 #include "tasks/data/fit.h"
 #include "tasks/data/haystack.h"
-#include "tasks/data/locate.h"
+#include "tasks/data/niah.h"
 #include "tasks/data/words.h"
 #include "tasks/metrics/string_match.h"
 
 namespace kvsweep {
 namespace {
 
-// The protocol's strings: NVIDIA/RULER, scripts/data/synthetic/constants.py and niah.py. The singular set is what its
-// replacements make of the plural one for one key and one value.
-struct Frame {
-  const char *head, *question, *answer_prefix;
-};
-constexpr Frame kPlural = {
-    "Some special magic {type} are hidden within the following text. Make sure to memorize it. I will quiz you about "
-    "the {type} afterwards.\n",
-    "\nWhat are all the special magic {type} for {query} mentioned in the provided text?",
-    " The special magic {type} for {query} mentioned in the provided text are"};
-constexpr Frame kSingular = {
-    "A special magic {type} is hidden within the following text. Make sure to memorize it. I will quiz you about the "
-    "{type} afterwards.\n",
-    "\nWhat is the special magic {type} for {query} mentioned in the provided text?",
-    " The special magic {type} for {query} mentioned in the provided text is"};
 constexpr int64_t kRulerDepths = 40;  // grid that further needles are drawn from, without replacement
 
 struct Settings {
@@ -38,52 +21,6 @@ struct Settings {
   std::string haystack, needle, key, words;
   int64_t keys = 0, queries = 0, values = 0, max_new_tokens = 0;
 };
-
-struct Vocabulary {
-  std::vector<std::string> adjectives, nouns;
-};
-
-std::vector<std::string> lines_of(const std::filesystem::path& file) {
-  std::istringstream in(read_utf8(file));
-  std::vector<std::string> lines;
-  for (std::string line; std::getline(in, line);) {
-    if (line.ends_with('\r')) line.pop_back();
-    if (!line.empty()) lines.push_back(line);
-  }
-  if (lines.empty()) throw DataError(file.string() + ": no words");
-  return lines;
-}
-
-// Random keys and values, no two alike within a sample.
-class Drawer {
- public:
-  Drawer(const Vocabulary& words, Rng& rng) : words_(words), rng_(rng) {}
-  std::string draw(const std::string& kind) {
-    while (true) {
-      std::string text = kind == "number" ? fmt::to_string(rng_.between(1000000, 9999999))
-                         : kind == "word" ? rng_.pick(words_.adjectives) + "-" + rng_.pick(words_.nouns)
-                                          : uuid4();
-      if (drawn_.insert(text).second) return text;
-    }
-  }
-
- private:
-  std::string uuid4() {
-    const uint64_t high = (rng_.next() & ~uint64_t{0xf000}) | 0x4000;
-    const uint64_t low = (rng_.next() >> 2) | (uint64_t{1} << 63);
-    return fmt::format("{:08x}-{:04x}-{:04x}-{:04x}-{:012x}", high >> 32, (high >> 16) & 0xffff, high & 0xffff,
-                       low >> 48, low & 0xffffffffffff);
-  }
-
-  const Vocabulary& words_;
-  Rng& rng_;
-  std::set<std::string> drawn_;
-};
-
-std::string enumerate(const std::vector<std::string>& items) {
-  if (items.size() == 1) return items[0];
-  return join({items.begin(), items.end() - 1}) + ", and " + items.back();
-}
 
 // What a sample hides: the first needle is the asked one that stands at the sample's depth.
 struct Hidden {
@@ -110,21 +47,10 @@ class NeedleTask final : public Task {
   std::vector<std::string> data() const override;
 
  private:
-  bool singular() const { return s_.queries * s_.values == 1; }
-  std::string filled(const char* text, const std::string& query) const {
-    return fmt::format(fmt::runtime(text), fmt::arg("type", s_.needle + (singular() ? "" : "s")),
-                       fmt::arg("query", query));
-  }
-  std::string tail(const std::string& query) const {
-    const Frame& frame = singular() ? kSingular : kPlural;
-    return filled(frame.question, query) + filled(frame.answer_prefix, query);
-  }
-  std::string needle_text(const std::string& key, const std::string& value) const {
-    return fmt::format("One of the special magic {}s for {} is: {}.", s_.needle, key, value);
-  }
+  NiahFrame frame(const std::string& query) const { return niah_frame(s_.needle, query, s_.queries * s_.values); }
+  std::string tail(const std::string& query) const { return frame(query).question + frame(query).answer_prefix; }
   bool reads_text() const { return s_.haystack != "generated" && s_.haystack != "noise" && s_.haystack != "needles"; }
   std::string text_path() const { return s_.haystack == "essays" ? "paul_graham_essays" : s_.haystack; }
-  Vocabulary vocabulary(const DataLocator& data) const;
   Haystack haystack(uint64_t seed, const std::vector<std::string>& sentences, Drawer& drawer) const;
   void check_generation(const Sample& sample, const Tokenizer& tokenizer) const;
 
@@ -141,18 +67,9 @@ class NeedleTask final : public Task {
 };
 
 std::vector<std::string> NeedleTask::data() const {
-  std::vector<std::string> data;
-  if (reads_text()) data.push_back(text_path());
-  if (s_.words == "wonderwords") {
-    data.emplace_back("wonderwords/adjectivelist.txt");
-    data.emplace_back("wonderwords/nounlist.txt");
-  }
+  std::vector<std::string> data = vocabulary_data(s_.words);
+  if (reads_text()) data.insert(data.begin(), text_path());
   return data;
-}
-
-Vocabulary NeedleTask::vocabulary(const DataLocator& data) const {
-  if (s_.words == "generated") return {own_adjectives(), own_nouns()};
-  return {lines_of(data.find("wonderwords/adjectivelist.txt")), lines_of(data.find("wonderwords/nounlist.txt"))};
 }
 
 Haystack NeedleTask::haystack(uint64_t seed, const std::vector<std::string>& sentences, Drawer& drawer) const {
@@ -161,7 +78,7 @@ Haystack NeedleTask::haystack(uint64_t seed, const std::vector<std::string>& sen
   if (s_.haystack == "needles")
     return {"\n", [this, &drawer] {
               const std::string key = drawer.draw(s_.key);
-              return needle_text(key, drawer.draw(s_.needle));
+              return niah_needle(s_.needle, key, drawer.draw(s_.needle));
             }};
   return text_haystack(sentences);
 }
@@ -183,7 +100,7 @@ Hidden NeedleTask::hide(int64_t depth, Drawer& drawer, Rng& rng) const {
     for (int64_t v = 0; v < s_.values; ++v) {
       const std::string value = drawer.draw(s_.needle);
       const size_t nth = hidden.needles.size();
-      hidden.needles.push_back({needle_text(key, value), nth == 0 ? depth : other_depths[nth - 1]});
+      hidden.needles.push_back({niah_needle(s_.needle, key, value), nth == 0 ? depth : other_depths[nth - 1]});
       if (k < s_.queries) hidden.answers.push_back(value);
     }
   }
@@ -201,7 +118,7 @@ Sample NeedleTask::make_sample(const TaskContext& context, const Shared& shared,
   sample.answers = hidden.answers;
   const Haystack hay = haystack(rng.next(), shared.sentences, drawer);
   const PromptPlan plan{.name = "needle.tokens",
-                        .head = filled((singular() ? kSingular : kPlural).head, ""),
+                        .head = frame("").head,
                         .tail = tail(enumerate(hidden.queries)),
                         .separator = hay.separator,
                         .next_sentence = hay.next,
@@ -219,7 +136,7 @@ Sample NeedleTask::make_sample(const TaskContext& context, const Shared& shared,
 }
 
 std::vector<Sample> NeedleTask::samples(const TaskContext& context) const {
-  const Shared shared{vocabulary(context.data),
+  const Shared shared{vocabulary(s_.words, context.data),
                       reads_text() ? haystack_sentences(context.data, text_path()) : std::vector<std::string>{},
                       Filler(context.tokenizer, own_nouns())};
   const std::vector<int64_t> depths = depth_grid(s_.depths), order = spread_order(s_.depths);

@@ -11,6 +11,7 @@ namespace {
 
 constexpr int64_t kFillerTokens = 8;  // at least so many for the filler: every larger number can be met with words
 constexpr int kAttempts = 32;
+constexpr int64_t kFirstUnits = 16;  // whose length says how many are needed
 
 // Tokens that `text` adds behind a sentence. Alone it could cost more: SentencePiece puts a space before a text.
 int64_t added_tokens(const Tokenizer& tokenizer, const std::string& text) {
@@ -33,16 +34,8 @@ FittedPrompt assemble(const PromptPlan& plan, const std::vector<std::string>& se
   return prompt;
 }
 
-FittedPrompt encoded(FittedPrompt prompt, const PromptPlan& plan, const Tokenizer& tokenizer) {
-  prompt.ids = encode_with_bos(tokenizer, prompt.context + plan.tail, false);
-  return prompt;
-}
-
-// A token may reach from the context into the tail (".\n"): it belongs to the query.
-FittedPrompt split(FittedPrompt prompt, const Tokenizer& tokenizer) {
-  const int64_t shared = common_prefix(encode_with_bos(tokenizer, prompt.context, false), prompt.ids);
-  prompt.context_tokens = std::min<int64_t>(shared, std::ssize(prompt.ids) - 1);
-  return prompt;
+std::vector<int32_t> ids_of(const FittedPrompt& prompt, const PromptPlan& plan, const Tokenizer& tokenizer) {
+  return text_ids(tokenizer, {prompt.context, plan.tail});
 }
 
 }  // namespace
@@ -74,7 +67,7 @@ std::optional<std::string> Filler::sentence(int64_t tokens, Rng& rng) const {
 }
 
 FittedPrompt fit_prompt(const PromptPlan& plan, const Tokenizer& tokenizer, const Filler& filler, Rng& rng) {
-  const int64_t fixed = std::ssize(encoded(assemble(plan, {}), plan, tokenizer).ids);
+  const int64_t fixed = std::ssize(ids_of(assemble(plan, {}), plan, tokenizer));
   const int64_t room = plan.tokens - fixed;
   if (room < kFillerTokens)
     throw ConfigError(fmt::format("{} = {} is too short: question, needles and frame alone take {} tokens; at least {}",
@@ -100,17 +93,43 @@ FittedPrompt fit_prompt(const PromptPlan& plan, const Tokenizer& tokenizer, cons
       continue;
     }
     sentences.push_back(*last);
-    FittedPrompt prompt = encoded(assemble(plan, sentences), plan, tokenizer);
-    if (std::ssize(prompt.ids) == plan.tokens) return split(std::move(prompt), tokenizer);
+    FittedPrompt prompt = assemble(plan, sentences);
+    prompt.ids = ids_of(prompt, plan, tokenizer);
     missing += plan.tokens - std::ssize(prompt.ids);
+    if (std::ssize(prompt.ids) == plan.tokens) {
+      CutIds split = cut_ids(tokenizer, {prompt.context, plan.tail}, std::move(prompt.ids));
+      prompt.ids = std::move(split.ids);
+      prompt.context_tokens = split.context_tokens;
+      return prompt;
+    }
     sentences.pop_back();
   }
   throw ConfigError(
       fmt::format("{} = {} cannot be met exactly with this tokenizer; try a number nearby", plan.name, plan.tokens));
 }
 
-int64_t common_prefix(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
-  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
+FittedUnits fit_units(const UnitPlan& plan, const Tokenizer& tokenizer) {
+  const auto made = [&](int64_t units) {
+    FittedUnits fitted{plan.make(units), {}, units};
+    fitted.ids = text_ids(tokenizer, fitted.text);
+    return fitted;
+  };
+  FittedUnits best = made(plan.least);
+  if (std::ssize(best.ids) > plan.tokens)
+    throw ConfigError(fmt::format("{}: a prompt of {} tokens is too short: with the least that it can hold it has {}",
+                                  plan.name, plan.tokens, best.ids.size()));
+  int64_t too_many = plan.most + 1, step = kFirstUnits;
+  while (step > 0 && too_many - best.units > 1) {
+    FittedUnits next = made(std::min(best.units + step, too_many - 1));
+    const int64_t more = std::max<int64_t>(1, std::ssize(next.ids) - std::ssize(best.ids));
+    const double unit = static_cast<double>(more) / static_cast<double>(next.units - best.units);
+    if (std::ssize(next.ids) > plan.tokens)
+      too_many = next.units;
+    else
+      best = std::move(next);
+    step = static_cast<int64_t>(static_cast<double>(plan.tokens - std::ssize(best.ids)) / unit);
+  }
+  return best;
 }
 
 }  // namespace kvsweep

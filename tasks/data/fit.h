@@ -10,6 +10,7 @@
 
 #include "harness/core/random.h"
 #include "harness/core/tokenizer.h"
+#include "tasks/data/cut_text.h"
 
 namespace kvsweep {
 
@@ -51,7 +52,22 @@ struct FittedPrompt {
 // Throws ConfigError when the tokens are too few for head, inserts and tail, or cannot be met exactly.
 FittedPrompt fit_prompt(const PromptPlan& plan, const Tokenizer& tokenizer, const Filler& filler, Rng& rng);
 
-// Leading ids that both have.
-int64_t common_prefix(const std::vector<int32_t>& a, const std::vector<int32_t>& b);
+// A prompt whose haystack comes in whole units: lines, words, documents.
+struct UnitPlan {
+  std::string name;                            // for messages: "ruler.tokens"
+  std::function<CutText(int64_t units)> make;  // pure; more units are more tokens
+  int64_t least = 1, most = 1;                 // units
+  int64_t tokens = 0;                          // of the prompt at most, BOS included
+};
+
+struct FittedUnits {
+  CutText text;
+  std::vector<int32_t> ids;  // text_ids() of it
+  int64_t units = 0;
+};
+
+// As many units as fit: one more of average length would be too many tokens, or there are no more. A few prompts are
+// encoded, not one for every number of units. Throws ConfigError when the least do not fit.
+FittedUnits fit_units(const UnitPlan& plan, const Tokenizer& tokenizer);
 
 }  // namespace kvsweep

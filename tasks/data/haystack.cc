@@ -13,13 +13,18 @@
 namespace kvsweep {
 namespace fs = std::filesystem;
 
+std::vector<int64_t> even_grid(int64_t low, int64_t high, int64_t count) {
+  std::vector<int64_t> grid;
+  const double step = static_cast<double>(high - low) / static_cast<double>(count - 1);
+  for (int64_t i = 0; i < count; ++i) {
+    const double at = static_cast<double>(i) * step + static_cast<double>(low);
+    grid.push_back(i + 1 == count ? high : std::llrint(std::nearbyint(at)));
+  }
+  return grid;
+}
+
 std::vector<int64_t> depth_grid(int64_t count) {
-  if (count == 1) return {50};
-  std::vector<int64_t> depths;
-  const double step = 100.0 / static_cast<double>(count - 1);
-  for (int64_t i = 0; i < count; ++i)
-    depths.push_back(i + 1 == count ? 100 : std::llrint(std::nearbyint(static_cast<double>(i) * step)));
-  return depths;
+  return count == 1 ? std::vector<int64_t>{50} : even_grid(0, 100, count);
 }
 
 std::vector<int64_t> spread_order(int64_t count) {
@@ -51,7 +56,7 @@ Haystack text_haystack(const std::vector<std::string>& sentences) {
   return {" ", [&sentences, at = size_t{0}]() mutable { return sentences[at++ % sentences.size()]; }};
 }
 
-std::vector<std::string> haystack_sentences(const DataLocator& data, const std::string& path) {
+std::string haystack_text(const DataLocator& data, const std::string& path) {
   const fs::path found = data.find(path);
   std::string text;
   for (const std::string& file : data_files(found)) {
@@ -60,9 +65,13 @@ std::vector<std::string> haystack_sentences(const DataLocator& data, const std::
     else if (file.ends_with(".txt"))
       text += read_utf8(found / file) + "\n";
   }
-  std::vector<std::string> sentences = split_sentences(text);
-  if (sentences.empty()) throw DataError(fmt::format("{}: no text (a .txt file, or a folder of them)", found.string()));
-  return sentences;
+  if (text.find_first_not_of(" \t\n\r\f\v") == std::string::npos)
+    throw DataError(fmt::format("{}: no text (a .txt file, or a folder of them)", found.string()));
+  return text;
+}
+
+std::vector<std::string> haystack_sentences(const DataLocator& data, const std::string& path) {
+  return split_sentences(haystack_text(data, path));
 }
 
 }  // namespace kvsweep

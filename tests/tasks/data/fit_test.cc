@@ -108,4 +108,36 @@ TEST_CASE("a filler sentence has the tokens that were asked for") {
   }
 }
 
+TEST_CASE("units fill a prompt as far as they fit, whatever they cost") {
+  const int kind = GENERATE(0, 1, 2);
+  const auto tokenizer = toy(kind);
+  // The later ones cost more: 3 characters to 30.
+  const auto make = [](int64_t units) {
+    CutText text{"Begin", "\nWhat was it?"};
+    for (int64_t i = 0; i < units; ++i) text.context += " ." + std::string(static_cast<size_t>(1 + i % 28), 'a');
+    return text;
+  };
+  for (int64_t tokens = 60; tokens < 3000; tokens += 37) {
+    INFO(kind << " " << tokens);
+    int64_t encoded = 0;
+    const UnitPlan plan{.name = "test.tokens",
+                        .make =
+                            [&](int64_t units) {
+                              ++encoded;
+                              return make(units);
+                            },
+                        .least = 1,
+                        .most = 150,
+                        .tokens = tokens};
+    const FittedUnits fitted = fit_units(plan, *tokenizer);
+    CHECK(fitted.ids == text_ids(*tokenizer, make(fitted.units)));
+    CHECK(std::ssize(fitted.ids) <= tokens);
+    CHECK((fitted.units == 150 || tokens - std::ssize(fitted.ids) < 30));
+    CHECK(encoded <= 12);
+  }
+  CHECK_THROWS_MATCHES(
+      fit_units({.name = "test.tokens", .make = make, .least = 20, .most = 40, .tokens = 30}, *tokenizer), ConfigError,
+      Catch::Matchers::MessageMatches(Catch::Matchers::ContainsSubstring("test.tokens")));
+}
+
 }  // namespace kvsweep

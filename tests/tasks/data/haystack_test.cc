@@ -5,6 +5,7 @@
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <set>
 
 #include "harness/core/error.h"
@@ -14,7 +15,7 @@
 
 namespace kvsweep {
 
-TEST_CASE("depth grids are the protocols' grids", "[golden]") {
+TEST_CASE("grids of depths and lengths are the protocols' grids", "[golden]") {
   const auto files = testing::golden_files("(.*/)?niah_grid[.]json");
   if (files.empty()) SKIP("no niah_grid.json in a golden root");
   for (const auto& file : files) {
@@ -22,9 +23,14 @@ TEST_CASE("depth grids are the protocols' grids", "[golden]") {
     const auto grids = nlohmann::json::parse(testing::read_text(file));
     int found = 0;
     for (const auto& [name, values] : grids.items()) {
-      if (name.find("_depths_") == std::string::npos) continue;
       INFO(name);
-      CHECK(depth_grid(std::stoll(name.substr(name.rfind('_') + 1))) == values.get<std::vector<int64_t>>());
+      std::smatch of;
+      if (std::regex_match(name, of, std::regex("[a-z]+_depths_([0-9]+)")))
+        CHECK(depth_grid(std::stoll(of[1])) == values.get<std::vector<int64_t>>());
+      else if (std::regex_match(name, of, std::regex("[a-z]+_lengths_([0-9]+)_([0-9]+)_([0-9]+)")))
+        CHECK(even_grid(std::stoll(of[1]), std::stoll(of[2]), std::stoll(of[3])) == values.get<std::vector<int64_t>>());
+      else  // grids and placements of protocols that are not offered
+        continue;
       ++found;
     }
     CHECK(found > 0);
