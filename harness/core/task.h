@@ -114,10 +114,12 @@ class Task {
   virtual std::vector<std::string> breakdown() const { return {}; }
   // The table's length axis in tokens: what the prompt of every sample has, or at most has.
   virtual int64_t tokens() const = 0;
+  // Context and query of one sample, at most, where that is less: a benchmark whose length counts the answer too.
+  virtual int64_t prompt_tokens() const { return tokens(); }
   // Samples that samples() will make.
   virtual int64_t sample_count() const = 0;
-  // Query tokens of one sample, and tokens generated after them, at most. The runner refuses a task whose tokens() and
-  // generated_tokens() together exceed what the model allows.
+  // Query tokens of one sample, and tokens generated after them, at most. The runner refuses a task whose
+  // prompt_tokens() and generated_tokens() together exceed what the model allows.
   virtual int64_t query_tokens() const = 0;
   virtual int64_t generated_tokens() const { return 0; }
   // Files or folders that samples() reads, relative to a data root; hashed into the record. Empty: none.

@@ -147,11 +147,12 @@ std::vector<const SweepPoint*> SweepRun::pending_points(const SweepGroup& group)
 // Lengths and shapes, from the model's configuration alone.
 void SweepRun::check_fits_model(const SweepGroup& group) const {
   const LlamaConfig config = read_config(resolve_model(group.model).path);
-  const int64_t tokens = group.task->tokens(), generated = group.task->generated_tokens();
-  if (tokens + generated > config.max_positions)
+  const int64_t tokens = group.task->tokens();
+  const int64_t needed = group.task->prompt_tokens() + group.task->generated_tokens();
+  if (needed > config.max_positions)
     throw ConfigError(fmt::format("{}:{}: {}.tokens = {}{}: the model {} allows {} tokens", sweep_.file.string(),
                                   group.task_line, group.points.front().point.task, tokens,
-                                  generated > 0 ? fmt::format(" and {} generated", generated) : "", group.model,
+                                  needed > tokens ? fmt::format(" and {} generated", needed - tokens) : "", group.model,
                                   config.max_positions));
   for (const int64_t layer : sweep_.attention_layers)
     if (layer >= config.layers)

