@@ -22,17 +22,40 @@ struct Kind {
   std::string count = "samples";                                    // the parameter that says how many
   bool exact_length = true;  // else samples have their natural length, at most `tokens`
   bool one_answer = false;   // an output that is the first answer alone is right, else one that holds all of them
+  bool drawn = true;         // another seed gives other samples
+  bool data = false;         // it reads files
 };
 
 Kind kind_of(const std::string& task) {
   const std::map<std::string, std::string> long_prompts = {{"tokens", "200000"}};
   if (task == "perplexity") return {.values = {{"tokens", "700"}, {"text", "model"}}};
   if (task == "mmlu")
-    return {.values = {{"tokens", "200000"}, {"subjects", "sociology"}}, .count = "per_subject", .exact_length = false};
+    return {.values = {{"tokens", "200000"}, {"subjects", "sociology"}},
+            .count = "per_subject",
+            .exact_length = false,
+            .drawn = false,
+            .data = true};
   if (task == "gsm8k")
-    return {.values = {{"tokens", "200000"}, {"format", "plain"}}, .exact_length = false, .one_answer = true};
+    return {.values = {{"tokens", "200000"}, {"format", "plain"}},
+            .exact_length = false,
+            .one_answer = true,
+            .drawn = false,
+            .data = true};
   if (task == "triviaqa" || task == "cnn_dailymail")
-    return {.values = long_prompts, .exact_length = false, .one_answer = true};
+    return {.values = long_prompts, .exact_length = false, .one_answer = true, .drawn = false, .data = true};
+  if (task == "longbench")
+    return {.values = {{"tokens", "1000000"}, {"set", "lcc"}, {"source", "minilongbench"}},
+            .exact_length = false,
+            .one_answer = true,
+            .drawn = false,
+            .data = true};
+  if (task == "ruler")
+    return {.values = {{"tokens", "6000"}, {"task", "niah_single_1"}, {"words", "generated"}}, .exact_length = false};
+  if (task == "code")
+    return {.values = {{"tokens", "3000"}, {"source", KVSWEEP_SOURCE_DIR "/tasks"}},
+            .exact_length = false,
+            .one_answer = true,
+            .data = true};
   return {};
 }
 
@@ -139,7 +162,7 @@ TEST_CASE("samples depend on parameters, seed and data only") {
   INFO(entry.name);
   const World world, again, other(18);
   require_data(*make(entry), world.data);
-  const bool drawn = make(entry)->data().empty();
+  const bool drawn = kind_of(entry.name).drawn;
   const std::vector<Sample> a = make(entry)->samples(world.context), b = make(entry)->samples(again.context),
                             c = make(entry)->samples(other.context);
   REQUIRE(a.size() == b.size());
@@ -209,7 +232,7 @@ TEST_CASE("scores hold every metric and nothing else; the reference scores best,
 TEST_CASE("tasks that make their own texts need no data") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
-  CHECK(make(entry)->data().empty() == kind_of(entry.name).exact_length);
+  CHECK(make(entry)->data().empty() != kind_of(entry.name).data);
 }
 
 }  // namespace kvsweep
