@@ -114,11 +114,11 @@ TEST_CASE("acc takes the largest sum and acc_norm the largest per character, tie
 }
 
 TEST_CASE("a character of a choice is a code point") {
-  const Place place(R"({"q": "x", "c": ["ab", "数学数学"], "a": 1})",
+  const Place place(R"({"q": "x", "c": ["ab", "数学数学"], "a": 0})",
                     "prompt: \"{{q}}\"\nchoices: \"{{c}}\"\nanswer: {index: \"{{a}}\"}\n");
   const Sample sample = place.samples("multiple_choice").front();
-  // 4 characters, 12 bytes: -4 is -1 a character, better than -2.2 / 2.
-  CHECK(place.make("multiple_choice", {})->score(sample, scored({-2.2, -4})).at("acc_norm") == 1);
+  // -1.8 / 2 is better than -4 / 4 code points; of 12 bytes the second would be.
+  CHECK(place.make("multiple_choice", {})->score(sample, scored({-1.8, -4})).at("acc_norm") == 1);
 }
 
 TEST_CASE("white space at a prompt's end belongs to the continuation") {
