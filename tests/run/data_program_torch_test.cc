@@ -18,14 +18,14 @@ using Catch::Matchers::ContainsSubstring;
 // A data root of its own, and no other that could be found.
 class Place {
  public:
-  explicit Place(fs::path directory = {}) : directory_(std::move(directory)) {
+  Place() {
     fs::create_directories(root() / "wonderwords");
-    if (directory_.empty()) directory_ = path();
+    fs::create_directory_symlink(fs::path(KVSWEEP_SOURCE_DIR) / "scripts", path() / "scripts");
   }
   const fs::path& path() const { return temporary_.path(); }
   fs::path root() const { return path() / "root"; }
   ProcessResult run(std::vector<std::string> arguments) const {
-    return run_program(directory_, arguments,
+    return run_program(path(), arguments,
                        {{"XDG_CACHE_HOME", (path() / "cache").string()},
                         {"KVSWEEP_DATA", root().string()},
                         {"KVSWEEP_DATA_ENDPOINT", ""},
@@ -34,7 +34,6 @@ class Place {
 
  private:
   TemporaryDirectory temporary_;
-  fs::path directory_;
 };
 
 }  // namespace
@@ -69,7 +68,7 @@ TEST_CASE("data get fetches from a mirror, checks, and leaves other contents alo
   for (const fs::path& root : data_roots())
     if (fs::exists(root / "wonderwords/verblist.txt")) words = root / "wonderwords";
   if (words.empty()) SKIP("no wonderwords in a data root");
-  const Place place(KVSWEEP_SOURCE_DIR);
+  const Place place;
   const fs::path served =
       place.path() / "mirror/mrmaxguns/wonderwordsmodule/5dfa455554e7c225a59c865d706c4293ca2c132e/wonderwords/assets";
   fs::create_directories(served);
