@@ -25,7 +25,7 @@ struct ModelOptions {
   at::ScalarType dtype = at::kFloat;
   std::string weights_sha256{};  // of the files the weights come from; "": not known
   // A row of a step is bit for bit the row alone, whatever rows it is batched with. Only on a CPU with kernels for it
-  // (Llama::row_invariant()); costs about a quarter of the GEMM rate of large batches, see docs/benchmarks.md.
+  // (Llama::row_invariant()); what it costs stands in docs/benchmarks.md.
   bool deterministic = true;
 };
 
