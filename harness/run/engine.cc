@@ -29,7 +29,7 @@ constexpr int64_t kStepTokens = 4096;
 // Rows from which a larger batch gains nothing: on a CPU products are bound by arithmetic, on a GPU by launches.
 constexpr int64_t kCpuRows = 64, kGpuRows = 512;
 // Prefilled contexts that wait for their turn.
-constexpr size_t kOpenSamples = 8;
+constexpr size_t kOpenSamples = 6;
 
 // What went wrong, for a record; whether it was memory.
 struct Failure {
