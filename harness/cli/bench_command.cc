@@ -124,6 +124,8 @@ void one_pass(const Bench& bench) {
     throw ConfigError(fmt::format("--tokens {}: the model allows {}", tokens, bench.llama.config().max_positions));
   std::vector<OnePassCost> costs;
   for (const Scheme* scheme : bench.schemes)
+    scheme->make_cache(bench.llama.cache_context(0));  // refuses before minutes pass
+  for (const Scheme* scheme : bench.schemes)
     costs.push_back(bench_one_pass(bench.llama, *scheme, {ids.begin(), ids.begin() + arguments.one_pass_tokens}));
   bench.print(fmt::format("one-pass: {} tokens scored as_decoded, in one pass and token by token", tokens),
               one_pass_table(costs, bench.rows));
