@@ -32,6 +32,8 @@ TEST_CASE("Python's sample of small populations and of many numbers") {
   std::vector<int64_t> last;
   for (int i = 0; i < 200; ++i) last = random.sample(1000, 5);  // beyond the first 624 words
   CHECK(last == std::vector<int64_t>{509, 406, 800, 61, 49});
+  CHECK(PythonRandom(3).sample(4000000000, 3) ==
+        std::vector<int64_t>{1022050301, 2545373330, 2337446730});  // all 32 bits
   CHECK_THROWS_AS(PythonRandom(1).sample(3, 4), std::invalid_argument);
 }
 

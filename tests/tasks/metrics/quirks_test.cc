@@ -28,6 +28,17 @@ TEST_CASE("difflib takes frequent characters of long lines for junk") {
   CHECK(code_similarity(output, answer, CodeSimilarity::kLevenshtein) > 0.8);
 }
 
+TEST_CASE("difflib's junk begins where a character makes up more than a hundredth and one") {
+  // 200 different characters, every fiftieth of them 'q': three may start a match, of four none may.
+  const auto answer = [](size_t times) {
+    std::u32string text;
+    for (size_t i = 0; i < 200; ++i) text += i % 50 == 0 && i < 50 * times ? U'q' : static_cast<char32_t>(0x4e00 + i);
+    return encode_utf8(text);
+  };
+  CHECK(code_similarity("qqqqqqqq", answer(3), CodeSimilarity::kDifflib) == 0.03);
+  CHECK(code_similarity("qqqqqqqq", answer(4), CodeSimilarity::kDifflib) == 0.01);
+}
+
 TEST_CASE("LongBench's ROUGE-L is 0 where Python's recursion ends") {
   const auto same = [](size_t words) {
     const std::string text = repeated("w ", 2 * words);
