@@ -4,7 +4,7 @@
 
 peers=${KVSWEEP_PEERS:-build/peers}
 mkdir -p "$peers"
-export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error TOKENIZERS_PARALLELISM=false
+export HF_HUB_OFFLINE=1 TRANSFORMERS_VERBOSITY=error TQDM_DISABLE=1
 
 # peers_need transformers|llama
 peers_need() {

@@ -291,6 +291,34 @@ TEST_CASE("equal samples are counted, times apart, and different ones are an err
   CHECK(records_in(root.path()) == records);
 }
 
+TEST_CASE("which of equal samples and which session is kept does not depend on where they lie") {
+  const TemporaryDirectory root;
+  const Sweep sweep;
+  for (const bool late : {false, true}) {
+    Store store(root.path() / (late ? "late" : "early"), sweep.ids(), Shard{1, 1});
+    ShardGroup group = sweep.group();
+    for (ShardPoint& point : group.points) point.record.env.started_at = late ? "2026-11-23" : "2026-11-21";
+    store.append(group);
+    for (int64_t i = 0; i < kSamples; ++i)
+      for (size_t point = 0; point < 3; ++point) {
+        SampleRecord sample = sweep.sample(point, i);
+        sample.time.prefill_ms += late ? 5e4 : 0;
+        store.append(std::vector{sample});
+      }
+  }
+  std::vector<std::string> merged;
+  for (const bool swapped : {false, true}) {
+    const fs::path place = root.path() / (swapped ? "swapped" : "straight");
+    fs::create_directories(place);
+    fs::copy(root.path() / "early", place / (swapped ? "2" : "1"));
+    fs::copy(root.path() / "late", place / (swapped ? "1" : "2"));
+    CHECK(merge_shards({place / "1", place / "2"}, place / "out").duplicates == 3 * kSamples);
+    merged.push_back(records_in(place / "out"));
+    for (const Record& record : read_records(place / "out")) CHECK(record.env.started_at == "2026-11-23");
+  }
+  CHECK(merged[0] == merged[1]);
+}
+
 TEST_CASE("a point that failed in a shard is a failed record until all of its samples are there") {
   const TemporaryDirectory root;
   const Sweep sweep;
