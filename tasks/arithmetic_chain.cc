@@ -36,6 +36,7 @@ class ArithmeticChainTask final : public Task {
       samples.push_back(make_sample(context, filler, fmt::format("s{:04}", i)));
     return samples;
   }
+  std::string kind() const override { return "reasoning"; }
   std::vector<MetricSpec> metrics() const override { return {{"exact_match", Aggregate::kMean, true, "match"}}; }
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override {
     return {{"exact_match", trimmed(output.text) == sample.answers.front() ? 1.0 : 0.0}};

@@ -48,6 +48,7 @@ class CnnDailyMailTask final : public Task {
       : tokens_(tokens), samples_(samples), max_new_tokens_(max_new_tokens), chat_(chat) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override { return "summarization"; }
   std::vector<MetricSpec> metrics() const override;
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override;
   int64_t tokens() const override { return tokens_; }
@@ -112,11 +113,16 @@ std::vector<Sample> CnnDailyMailTask::samples(const TaskContext& context) const 
 }
 
 std::vector<MetricSpec> CnnDailyMailTask::metrics() const {
-  return {{"rouge_lsum", Aggregate::kMean, true, "ROUGE-Lsum"}, {"rouge_1", Aggregate::kMean, true, "ROUGE-1"},
-          {"rouge_2", Aggregate::kMean, true, "ROUGE-2"},       {"rouge_l", Aggregate::kMean, true, "ROUGE-L"},
-          {"coverage", Aggregate::kMean, true, "coverage"},     {"density", Aggregate::kMean, true, "density"},
-          {"rep_4", Aggregate::kMean, false, "rep-4"},          {"distinct_2", Aggregate::kMean, true, "distinct-2"},
-          {"longest_loop", Aggregate::kMean, false, "loop"},    {"unfinished", Aggregate::kMean, false, "unfinished"}};
+  return {{"rouge_lsum", Aggregate::kMean, true, "ROUGE-Lsum"},
+          {"rouge_1", Aggregate::kMean, true, "ROUGE-1"},
+          {"rouge_2", Aggregate::kMean, true, "ROUGE-2"},
+          {"rouge_l", Aggregate::kMean, true, "ROUGE-L"},
+          {"coverage", Aggregate::kMean, true, "coverage"},
+          {"density", Aggregate::kMean, true, "density"},
+          {"rep_4", Aggregate::kMean, false, "rep-4", "repetition"},
+          {"distinct_2", Aggregate::kMean, true, "distinct-2"},
+          {"longest_loop", Aggregate::kMean, false, "loop"},
+          {"unfinished", Aggregate::kMean, false, "unfinished", "never stops"}};
 }
 
 std::map<std::string, double> CnnDailyMailTask::score(const Sample& sample, const Output& output) const {

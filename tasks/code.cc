@@ -55,6 +55,7 @@ class CodeTask final : public Task {
       : source_(std::move(source)), tokens_(tokens), samples_(samples), depths_(depths), signature_(signature) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override { return "code"; }
   std::vector<MetricSpec> metrics() const override {
     return {{"exact_match", Aggregate::kMean, true, "match"},
             {"code_sim", Aggregate::kMean, true, "code sim"},

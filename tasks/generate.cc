@@ -24,6 +24,7 @@ class GenerateTask final : public Task {
       sample.stop = s_.items.stop;
     });
   }
+  std::string kind() const override { return s_.items.task_kind; }
   std::vector<MetricSpec> metrics() const override {
     std::vector<MetricSpec> specs;
     for (const std::string& name : s_.items.metrics) specs.push_back({name, Aggregate::kMean, true, name});

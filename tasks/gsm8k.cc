@@ -69,6 +69,7 @@ class Gsm8kTask final : public Task {
   explicit Gsm8kTask(Settings settings) : s_(settings), protocol_(protocol_of(settings.format)) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override { return "reasoning"; }
   std::vector<MetricSpec> metrics() const override;
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override;
   int64_t tokens() const override { return s_.tokens; }
@@ -156,11 +157,11 @@ std::vector<MetricSpec> Gsm8kTask::metrics() const {
   const bool chat = s_.format == Format::kChat;
   return {chat ? flexible : strict,
           chat ? strict : flexible,
-          {"answer_missing", Aggregate::kMean, false, "no answer"},
+          {"answer_missing", Aggregate::kMean, false, "no answer", "no answer"},
           {"arithmetic_steps", Aggregate::kMean, true, "steps"},
-          {"arithmetic_errors", Aggregate::kMean, false, "wrong steps"},
-          {"unfinished", Aggregate::kMean, false, "unfinished"},
-          {"rep_4", Aggregate::kMean, false, "rep-4"},
+          {"arithmetic_errors", Aggregate::kMean, false, "wrong steps", "wrong arithmetic"},
+          {"unfinished", Aggregate::kMean, false, "unfinished", "never stops"},
+          {"rep_4", Aggregate::kMean, false, "rep-4", "repetition"},
           {"longest_loop", Aggregate::kMean, false, "loop"}};
 }
 

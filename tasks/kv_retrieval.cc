@@ -64,6 +64,7 @@ class KvRetrievalTask final : public Task {
     for (int64_t i = 0; i < s_.size.samples; ++i) samples.push_back(make_sample(context, filler, i));
     return samples;
   }
+  std::string kind() const override { return "retrieval"; }
   std::vector<MetricSpec> metrics() const override { return {{"exact_match", Aggregate::kMean, true, "match"}}; }
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override {
     return {{"exact_match", trimmed(output.text) == sample.answers.front() ? 1.0 : 0.0}};

@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "harness/core/error.h"
+#include "harness/core/hash.h"
 #include "harness/core/task.h"
 #include "tasks/data/cut_text.h"
 #include "tasks/data/jsonl.h"
@@ -117,6 +118,7 @@ class LongBenchTask final : public Task {
       : set_(set), mini_(mini), tokens_(tokens), samples_(samples), chat_(chat) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override;
   std::vector<MetricSpec> metrics() const override;
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override;
   std::vector<std::string> breakdown() const override { return {"length"}; }
@@ -220,6 +222,7 @@ Sample LongBenchTask::sample(const TaskContext& context, const Item& item, int64
   sample.answers = item.answers;
   sample.tags["length"] = item.length < 4000 ? "0-4k" : item.length < 8000 ? "4-8k" : "8k+";
   if (!item.record.empty()) sample.tags["record"] = item.record;
+  sample.tags["document"] = sha256_hex(item.prompt.text.substr(0, item.prompt.query_at)).substr(0, 16);
   const auto cut_at = [](const std::string& text, size_t at) {
     return CutText{.context = text.substr(0, at), .query = text.substr(at), .parse_special = true};
   };
@@ -257,8 +260,28 @@ std::vector<Sample> LongBenchTask::samples(const TaskContext& context) const {
   return samples;
 }
 
+std::string LongBenchTask::kind() const {
+  switch (set_.metric) {
+    case Metric::kQaF1:
+    case Metric::kQaF1Zh:
+      return "question_answering";
+    case Metric::kRougeL:
+    case Metric::kRougeLZh:
+      return set_.name == std::string_view("dureader") ? "question_answering" : "summarization";
+    case Metric::kClassification:
+      return "classification";
+    case Metric::kRetrieval:
+    case Metric::kRetrievalZh:
+    case Metric::kCount:
+      return "retrieval";
+    case Metric::kCode:
+      return "code";
+  }
+  throw std::logic_error("kind of a metric");
+}
+
 std::vector<MetricSpec> LongBenchTask::metrics() const {
-  const MetricSpec repetition{"repetition", Aggregate::kMean, false, "rep-4"};
+  const MetricSpec repetition{"repetition", Aggregate::kMean, false, "rep-4", "repetition"};
   switch (set_.metric) {
     case Metric::kQaF1:
     case Metric::kQaF1Zh:

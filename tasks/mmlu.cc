@@ -125,6 +125,7 @@ class MmluTask final : public Task {
   explicit MmluTask(Settings settings) : s_(std::move(settings)) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override { return "knowledge"; }
   std::vector<MetricSpec> metrics() const override { return {{"acc", Aggregate::kMean, true, "accuracy"}}; }
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override;
   std::vector<std::string> breakdown() const override { return {"subject", "category", "original_category"}; }

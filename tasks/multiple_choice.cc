@@ -35,6 +35,7 @@ class MultipleChoiceTask final : public Task {
     };
     return item_samples("multiple_choice", s_, context, target, finish);
   }
+  std::string kind() const override { return s_.items.task_kind; }
   std::vector<MetricSpec> metrics() const override {
     return {{"acc", Aggregate::kMean, true, "acc"}, {"acc_norm", Aggregate::kMean, true, "acc_norm"}};
   }

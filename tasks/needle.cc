@@ -33,6 +33,7 @@ class NeedleTask final : public Task {
   explicit NeedleTask(Settings settings) : s_(std::move(settings)) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override { return "retrieval"; }
   std::vector<MetricSpec> metrics() const override { return {{"exact_match", Aggregate::kMean, true, "match"}}; }
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override {
     return {{"exact_match", string_match_all(output.text, sample.answers)}};

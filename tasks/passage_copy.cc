@@ -50,6 +50,7 @@ class PassageCopyTask final : public Task {
       samples.push_back(make_sample(context, filler, fmt::format("s{:04}", i)));
     return samples;
   }
+  std::string kind() const override { return "copying"; }
   std::vector<MetricSpec> metrics() const override {
     return {{"exact_match", Aggregate::kMean, true, "match"}, {"copied", Aggregate::kMean, true, "copied"}};
   }

@@ -20,6 +20,7 @@ class PerplexityTask final : public Task {
       : text_(std::move(text)), tokens_(tokens), scored_(scored), samples_(samples) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override { return "language_modeling"; }
   std::vector<MetricSpec> metrics() const override { return {{"nll", Aggregate::kExpMean, false, "perplexity"}}; }
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override;
   int64_t tokens() const override { return tokens_; }

@@ -36,6 +36,7 @@ class RefusalTask final : public Task {
           sample.answers = {kRefusals[0]};
         });
   }
+  std::string kind() const override { return "safety"; }
   std::vector<MetricSpec> metrics() const override { return {{"refused", Aggregate::kMean, true, "refused"}}; }
   std::vector<std::string> breakdown() const override {
     return s_.items.group.empty() ? std::vector<std::string>{} : std::vector<std::string>{"group"};

@@ -179,6 +179,11 @@ class RulerTask final : public Task {
         chat_(chat) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override {
+    return kind_.family == Family::kQa                 ? "question_answering"
+           : kind_.family == Family::kVariableTracking ? "reasoning"
+                                                       : "retrieval";
+  }
   std::vector<MetricSpec> metrics() const override { return {{"string_match", Aggregate::kMean, true, "match"}}; }
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override {
     return {{"string_match", kind_.family == Family::kQa ? string_match_part(output.text, sample.answers)

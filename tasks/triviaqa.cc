@@ -43,9 +43,10 @@ class TriviaQaTask final : public Task {
       : tokens_(tokens), samples_(samples), shots_(shots), max_new_tokens_(max_new_tokens) {}
 
   std::vector<Sample> samples(const TaskContext& context) const override;
+  std::string kind() const override { return "knowledge"; }
   std::vector<MetricSpec> metrics() const override {
     return {{"exact_match", Aggregate::kMean, true, "exact match"},
-            {"unfinished", Aggregate::kMean, false, "unfinished"}};
+            {"unfinished", Aggregate::kMean, false, "unfinished", "never stops"}};
   }
   std::map<std::string, double> score(const Sample& sample, const Output& output) const override {
     return {{"exact_match", exact_match(output.text, sample.answers)},

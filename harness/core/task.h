@@ -40,6 +40,8 @@ struct Sample {
   std::vector<std::string> stop;            // generation ends where one of these appears; the text is cut there
   std::vector<std::string> answers;         // references, as score() wants them
   std::map<std::string, std::string> tags;  // recorded with the sample: depth, needle kind, window number
+  // The tag "document" has a meaning for all: samples with the same value share a text and are not independent, which
+  // intervals of differences take into account.
 };
 
 // A continuation under a scheme.
@@ -67,6 +69,9 @@ struct MetricSpec {
   Aggregate aggregate = Aggregate::kMean;
   bool higher_is_better = true;
   std::string shown_as;  // column title; "perplexity" for exp(mean nll)
+  // Name of the failure mode that a sample shows where its value is worse than full precision's: "no answer". Empty:
+  // not a diagnostic.
+  std::string failure = {};
 };
 
 // Where a task's data may lie: --data, $KVSWEEP_DATA, ../shared/data, the user's cache, in this order.
@@ -100,6 +105,19 @@ struct TaskContext {
   ChatPrompt chat = {};  // empty when the model has no chat template
 };
 
+// What a task asks of a model; tables of what compression costs whom are drawn by it.
+inline constexpr const char* kTaskKinds[] = {"language_modeling",
+                                             "retrieval",
+                                             "question_answering",
+                                             "knowledge",
+                                             "reasoning",
+                                             "summarization",
+                                             "classification",
+                                             "code",
+                                             "copying",
+                                             "safety",
+                                             "other"};
+
 // A benchmark with resolved parameters. score() is pure.
 class Task {
  public:
@@ -112,6 +130,7 @@ class Task {
   // Tags by whose values records break every metric down: of `category` they hold "<metric>/category=<value>", the mean
   // over the samples with that value, and "<metric>/category", the mean of those means. Every sample has these tags.
   virtual std::vector<std::string> breakdown() const { return {}; }
+  virtual std::string kind() const = 0;  // of kTaskKinds
   // The table's length axis in tokens: what the prompt of every sample has, or at most has.
   virtual int64_t tokens() const = 0;
   // Context and query of one sample, at most, where that is less: a benchmark whose length counts the answer too.

@@ -49,7 +49,6 @@ std::string build_of(const Provenance& env) {
 struct MergedPoint {
   int64_t order = 0;
   bool lossless = false;
-  std::vector<std::string> breakdown;
   Placed<Record> blank;          // of the last session that ran it
   std::set<std::string> builds;  // of all sessions
 };
@@ -167,7 +166,6 @@ void Merge::add_point(MergedGroup& group, ShardPoint point, const std::string& p
   if (fresh) {
     merged.order = point.order;
     merged.lossless = point.lossless;
-    merged.breakdown = point.breakdown;
     merged.blank = std::move(blank);
     return;
   }
@@ -230,7 +228,7 @@ void Merge::decide(const std::string& reference_id, const MergedGroup& group, co
     if (point.builds.size() > 1)
       record.warnings.push_back("its samples come from different programs: " +
                                 join({point.builds.begin(), point.builds.end()}, "; "));
-    summarize(record, own, reference, point.lossless, point.breakdown);
+    summarize(record, own, reference, point.lossless);
     records_.push_back(std::move(record));
     return;
   }

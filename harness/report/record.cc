@@ -249,6 +249,14 @@ void fields(A& a, typename A::template Ref<Summary> summary) {
 }
 
 template <class A>
+void fields(A& a, typename A::template Ref<MetricInfo> info) {
+  a("shown_as", info.shown_as);
+  a("exponential", info.exponential);
+  a("higher_is_better", info.higher_is_better);
+  a("failure", info.failure);
+}
+
+template <class A>
 void fields(A& a, typename A::template Ref<Paired> paired) {
   a("versus", paired.versus);
   a("metric", paired.metric);
@@ -288,8 +296,10 @@ void fields(A& a, typename A::template Ref<Record> record) {
   a("n", record.n);
   a("metrics", record.metrics);
   a("primary_metric", record.primary_metric);
-  a("primary_shown_as", record.primary_shown_as);
-  a("primary_exponential", record.primary_exponential);
+  a("metric_info", record.metric_info);
+  a("breakdown", record.breakdown);
+  a("task_kind", record.task_kind);
+  a("reference_id", record.reference_id);
   a("kl", record.kl);
   a("kl_median", record.kl_median);
   a("kl_p99", record.kl_p99);
@@ -323,14 +333,32 @@ std::string dump(const T& value) {
   return writer.out.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
-template <class T>
-T parse(const std::string& line, const std::string& place) {
-  const Json json = Json::parse(line, nullptr, false);
+Json parse_json(const std::string& line, const std::string& place) {
+  Json json = Json::parse(line, nullptr, false);
   if (json.is_discarded()) throw DataError(fmt::format("{}: the line is not JSON", place));
+  return json;
+}
+
+template <class T>
+T read(const Json& json, const std::string& place) {
   T value;
   const Reader reader(json, place, "");
   fields(reader, value);
   return value;
+}
+
+// Asked before anything else: a line of another schema lacks fields.
+void check_schema(const Json& json, const std::string& place) {
+  const auto at = json.is_object() ? json.find("schema") : json.end();
+  if (at == json.end() || !at->is_number_integer() || *at == kRecordSchema) return;
+  const std::string found =
+      fmt::format("{}: schema is {}, this program reads schema {}", place, at->dump(), kRecordSchema);
+  if (*at > kRecordSchema) throw DataError(found + "; it was written by a newer program");
+  throw StaleRecord(
+      found +
+          "; `kvsweep run <the sweep> --out <this directory>` makes the records again from the samples that "
+          "are there",
+      json.value("id", ""));
 }
 
 std::string with_params(std::string name, const Fields& params) {
@@ -353,6 +381,13 @@ std::string Point::label() const {
                      with_params(scheme, scheme_params), view, seed);
 }
 
+const MetricInfo& Record::primary_info() const {
+  const auto at = metric_info.find(primary_metric);
+  if (at == metric_info.end())
+    throw DataError(fmt::format("record {}: says nothing of its primary metric '{}'", id, primary_metric));
+  return at->second;
+}
+
 std::string to_json_line(const Record& record) {
   return dump(record);
 }
@@ -362,10 +397,9 @@ std::string to_json_line(const SampleRecord& sample) {
 }
 
 Record record_from_json(const std::string& line, const std::string& place) {
-  Record record = parse<Record>(line, place);
-  if (record.schema != Record{}.schema)
-    throw DataError(
-        fmt::format("{}: schema is {}, this program reads schema {}", place, record.schema, Record{}.schema));
+  const Json json = parse_json(line, place);
+  check_schema(json, place);
+  Record record = read<Record>(json, place);
   const bool known = record.status == "ok" || record.status == "not_engaged" || record.status == "failed";
   if (!known)
     throw DataError(fmt::format("{}: status is '{}', expected ok, not_engaged or failed", place, record.status));
@@ -373,7 +407,7 @@ Record record_from_json(const std::string& line, const std::string& place) {
 }
 
 SampleRecord sample_from_json(const std::string& line, const std::string& place) {
-  return parse<SampleRecord>(line, place);
+  return read<SampleRecord>(parse_json(line, place), place);
 }
 
 }  // namespace kvsweep

@@ -7,6 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "harness/core/error.h"
+
 namespace kvsweep {
 
 using Fields = std::vector<std::pair<std::string, std::string>>;  // resolved parameters, in order of declaration
@@ -85,6 +87,14 @@ struct SampleRecord {
   SampleTime time;
 };
 
+// How tables show a metric and what a comparison may ask of it.
+struct MetricInfo {
+  std::string shown_as;      // column title: "perplexity"
+  bool exponential = false;  // shown as exp(mean)
+  bool higher_is_better = true;
+  std::string failure;  // failure mode that a worse value of a sample is evidence of, "": none
+};
+
 struct Summary {
   double mean = 0;
   double standard_error = 0;  // of the mean; 0 for one sample
@@ -111,21 +121,25 @@ struct Provenance {
   std::string weights_sha256, data_sha256, command;
 };
 
+inline constexpr int kRecordSchema = 3;
+
 // One line of records.jsonl: everything needed to redraw any table.
 struct Record {
-  int schema = 2;
+  int schema = kRecordSchema;
   std::string id;
   std::string status;  // "ok", "not_engaged" (no scored token read a compressed entry), "failed"
   std::string error;   // first line, when failed, else ""
   Point point;
   int64_t n = 0;
-  std::map<std::string, Summary> metrics;   // the task's metrics; what tables show of an exponential one they derive
-  std::string primary_metric;               // the one that tables show
-  std::string primary_shown_as;             // "perplexity"
-  bool primary_exponential = false;         // shown as exp(mean)
-  Summary kl;                               // mean over samples of the mean over positions
-  double kl_p99 = 0, kl_max = 0;            // over positions of all samples; p99 by nearest rank
-  Summary top1_flips;                       // mean over samples of the share of positions, 0 to 1
+  std::map<std::string, Summary> metrics;  // the task's metrics; what tables show of an exponential one they derive
+  std::string primary_metric;              // the one that tables show
+  std::map<std::string, MetricInfo> metric_info;  // of every metric of the task
+  std::vector<std::string> breakdown;             // tags that the metrics are broken down by (Task::breakdown())
+  std::string task_kind;                          // of kTaskKinds
+  std::string reference_id;                       // the full-precision point that the samples are paired with
+  Summary kl;                                     // mean over samples of the mean over positions
+  double kl_p99 = 0, kl_max = 0;                  // over positions of all samples; p99 by nearest rank
+  Summary top1_flips;                             // mean over samples of the share of positions, 0 to 1
   std::optional<Noise> noise;               // over all samples; none: rows do not depend on their batch, bit for bit
   double kl_median = 0;                     // over positions of all samples, as kl_p99
   std::optional<AttentionDrift> attention;  // means over samples
@@ -142,6 +156,14 @@ struct Record {
   std::string path;  // of decode_ms_per_token: attention "fused" or "reference"; "": not timed
   std::vector<std::string> warnings;
   Provenance env;
+
+  // Of the primary metric. Throws DataError when the record lacks it.
+  const MetricInfo& primary_info() const;
+};
+
+struct StaleRecord : DataError {
+  StaleRecord(const std::string& what, std::string of_id) : DataError(what), id(std::move(of_id)) {}
+  std::string id;
 };
 
 // JSON lines, without the newline. Keys are in a fixed order; numbers read back as the same number (NaN and infinities
@@ -149,18 +171,18 @@ struct Record {
 std::string to_json_line(const Record& record);
 std::string to_json_line(const SampleRecord& sample);
 // Throws DataError "<place>: <key> ..." on a line that is not a whole record of this schema. Keys that this version
-// does not know are ignored; every field above is required, of optional ones null stands for "none".
+// does not know are ignored; every field above is required, of optional ones null stands for "none". A record of an
+// older schema is a StaleRecord: samples have not changed since schema 2, so the run that wrote it makes it again.
 Record record_from_json(const std::string& line, const std::string& place);
 SampleRecord sample_from_json(const std::string& line, const std::string& place);
 
 // The record of a point from all of its samples and the full-precision row's samples (same order; may be the same).
-// Fills n, metrics, kl, top1_flips, paired (on primary_metric, which is set before), bytes, compressed_reads, time,
-// status ("ok", or "not_engaged" when no sample read a compressed entry and the scheme is not lossless), and a warning
-// when compressed entries were read and KL is 0 at every position.
-// breakdown: tags that the metrics are broken down by (Task::breakdown()); their means stand in `metrics` as well.
-// Throws DataError naming point and sample when there is none, when a sample lacks a metric, or when the reference is
-// not of the same prompts.
+// Fills n, metrics (with their means by record.breakdown), kl, top1_flips, paired (on primary_metric, which is set
+// before, as metric_info and breakdown are), bytes, compressed_reads, time, status ("ok", or "not_engaged" when no
+// sample read a compressed entry and the scheme is not lossless), and a warning when compressed entries were read and
+// KL is 0 at every position. Throws DataError naming point and sample when there is none, when a sample lacks a metric,
+// or when the reference is not of the same prompts.
 void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,
-               bool lossless, const std::vector<std::string>& breakdown = {});
+               bool lossless);
 
 }  // namespace kvsweep

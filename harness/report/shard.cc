@@ -78,10 +78,8 @@ std::string to_json_line(const ShardGroup& group) {
   json["samples"] = group.samples;
   json["points"] = Json::array();
   for (const ShardPoint& point : group.points)
-    json["points"].push_back({{"order", point.order},
-                              {"lossless", point.lossless},
-                              {"record", Json::parse(to_json_line(point.record))},
-                              {"breakdown", point.breakdown}});
+    json["points"].push_back(
+        {{"order", point.order}, {"lossless", point.lossless}, {"record", Json::parse(to_json_line(point.record))}});
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -94,8 +92,7 @@ ShardGroup shard_group_from_json(const std::string& line, const std::string& pla
     json.at("samples").get_to(group.samples);
     for (const Json& point : json.at("points"))
       group.points.push_back({point.at("order").get<int64_t>(), point.at("lossless").get<bool>(),
-                              record_from_json(point.at("record").dump(), place),
-                              point.at("breakdown").get<std::vector<std::string>>()});
+                              record_from_json(point.at("record").dump(), place)});
   } catch (const nlohmann::json::exception& error) {
     throw DataError(fmt::format("{}: not a group of a sweep: {}", place, error.what()));
   }

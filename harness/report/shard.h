@@ -35,10 +35,9 @@ std::vector<Shard> shards_in(const std::filesystem::path& directory, const std::
 
 // A point before it was measured: what a shard knows of it and who merges needs.
 struct ShardPoint {
-  int64_t order = 0;                        // of the point within its group of the sweep
-  bool lossless = false;                    // a trait of its scheme
-  Record record;                            // without anything measured
-  std::vector<std::string> breakdown = {};  // tags that its metrics are broken down by
+  int64_t order = 0;      // of the point within its group of the sweep
+  bool lossless = false;  // a trait of its scheme
+  Record record;          // without anything measured
 };
 
 // A group of a sweep as a shard has begun it: one line of groups-<i>-of-<n>.jsonl. Of several lines with one

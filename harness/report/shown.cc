@@ -20,16 +20,16 @@ const Summary& primary(const Record& record) {
 
 Shown shown_score(const Record& record) {
   const Summary& score = primary(record);
-  const double value = record.primary_exponential ? std::exp(score.mean) : score.mean;
+  const double value = record.primary_info().exponential ? std::exp(score.mean) : score.mean;
   if (score.n < 2) return {value, std::nullopt};
-  return {value, record.primary_exponential ? value * score.standard_error : score.standard_error};
+  return {value, record.primary_info().exponential ? value * score.standard_error : score.standard_error};
 }
 
 std::optional<Shown> shown_delta(const Record& record) {
   if (!record.paired) return std::nullopt;
   const double delta = record.paired->delta, error = record.paired->standard_error;
   Shown shown{delta, error};
-  if (record.primary_exponential) {
+  if (record.primary_info().exponential) {
     const double value = std::exp(primary(record).mean);
     shown = {-value * std::expm1(-delta), value * error};
   }

@@ -91,10 +91,18 @@ struct Store::State {
     manifest = read_manifest(directory);
     check_same_sweep(directory, manifest.points, ids);
     check_kind(directory, shard);
+    int64_t stale = 0;
     const LineScan record_lines = scan_lines(directory / record_file(), [&](const auto& line, const auto& place) {
-      Record record = record_from_json(line, place);
-      if (!shard) keep(std::move(record));
+      try {
+        Record record = record_from_json(line, place);
+        if (!shard) keep(std::move(record));
+      } catch (const StaleRecord&) {
+        ++stale;
+      }
     });
+    if (stale > 0)
+      log(fmt::format("{}: {} records of an older program are made again from their samples", directory.string(),
+                      stale));
     const LineScan sample_lines = scan_lines(
         directory / sample_file(), [&](const auto& line, const auto& place) { keep(sample_from_json(line, place)); });
     const LineScan group_lines =
@@ -206,6 +214,7 @@ void Store::append(const ShardGroup& group) {
 std::vector<Record> read_records(const fs::path& directory) {
   std::vector<Record> records;
   std::map<std::string, size_t> index;
+  std::map<std::string, StaleRecord> stale;  // that no later line has replaced
   const fs::path path = directory / kRecords;
   std::error_code ignored;
   if (!fs::exists(path, ignored))
@@ -214,13 +223,19 @@ std::vector<Record> read_records(const fs::path& directory) {
                                     ? "not a results directory, or nothing has run yet"
                                     : "its shards are not merged; `kvsweep merge` does it"));
   scan_lines(path, [&](const std::string& line, const std::string& place) {
-    Record record = record_from_json(line, place);
-    const auto [at, fresh] = index.try_emplace(record.id, records.size());
-    if (fresh)
-      records.push_back(std::move(record));
-    else
-      records[at->second] = std::move(record);
+    try {
+      Record record = record_from_json(line, place);
+      stale.erase(record.id);
+      const auto [at, fresh] = index.try_emplace(record.id, records.size());
+      if (fresh)
+        records.push_back(std::move(record));
+      else
+        records[at->second] = std::move(record);
+    } catch (const StaleRecord& record) {
+      if (!index.contains(record.id)) stale.insert_or_assign(record.id, record);
+    }
   });
+  if (!stale.empty()) throw stale.begin()->second;
   if (records.empty()) throw DataError(fmt::format("{}: has no whole record yet", path.string()));
   return records;
 }

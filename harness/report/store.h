@@ -54,7 +54,8 @@ class Store {
 };
 
 // Records of a directory for tables: last line of each id, in order of first appearance. Takes no lock; a torn last
-// line is skipped. Throws DataError when there is no records.jsonl or no record in it, and for a damaged line.
+// line is skipped. Throws DataError when there is no records.jsonl or no record in it, and for a damaged line;
+// StaleRecord when a point has none of this schema.
 std::vector<Record> read_records(const std::filesystem::path& directory);
 
 }  // namespace kvsweep

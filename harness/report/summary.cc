@@ -205,17 +205,17 @@ void summarize_time(Record& record, const std::vector<SampleRecord>& samples) {
 }  // namespace
 
 void summarize(Record& record, const std::vector<SampleRecord>& samples, const std::vector<SampleRecord>& reference,
-               bool lossless, const std::vector<std::string>& breakdown) {
+               bool lossless) {
   if (samples.empty()) throw DataError(fmt::format("point {}: no samples", record.id));
   check_pairs(samples, reference);
   record.n = static_cast<int64_t>(samples.size());
   summarize_metrics(record, samples);
-  for (const std::string& tag : breakdown) break_down(record, samples, tag);
+  for (const std::string& tag : record.breakdown) break_down(record, samples, tag);
   summarize_divergence(record, samples);
   summarize_generation(record, samples);
   summarize_noise(record, reference);
   summarize_attention(record, samples);
-  record.paired = paired_difference(record.primary_metric, record.primary_exponential, samples, reference);
+  record.paired = paired_difference(record.primary_metric, record.primary_info().exponential, samples, reference);
   summarize_bytes(record, samples);
   summarize_time(record, samples);
   record.compressed_reads = 0;

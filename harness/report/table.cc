@@ -31,7 +31,7 @@ std::string short_hash(const std::string& hash) {
 }
 
 std::string score_title(const Record& record) {
-  return record.primary_shown_as.empty() ? record.primary_metric : record.primary_shown_as;
+  return record.primary_info().shown_as;
 }
 
 std::string task_text(const Point& point) {
@@ -52,7 +52,7 @@ bool same_rules(const Record& a, const Record& b) {
     return std::tie(p.model, p.task, p.task_version, p.task_params, p.view, p.seed);
   };
   const auto found = [](const Record& r) {
-    return std::tie(r.env.weights_sha256, r.env.data_sha256, r.primary_metric, r.primary_shown_as);
+    return std::tie(r.env.weights_sha256, r.env.data_sha256, r.primary_metric);
   };
   return asked(a) == asked(b) && (b.status == "failed" || found(a) == found(b));
 }

@@ -59,19 +59,20 @@ void add_scores(Cells& cells, const Record& record, bool measured) {
   const auto if_measured = [&](double value) { return measured ? number(value) : ""; };
   const auto if_paired = [&](auto value) { return delta ? number(static_cast<double>(value)) : ""; };
   const Paired paired = record.paired.value_or(Paired{});
-  cells.insert(cells.end(), {{"n", measured ? fmt::to_string(record.n) : ""},
-                             {"metric", record.primary_metric},
-                             {"shown_as", record.primary_shown_as},
-                             {"score", measured ? derived(score.value) : ""},
-                             {"score_se", score.standard_error ? derived(*score.standard_error) : ""},
-                             {"delta", delta ? derived(delta->value) : ""},
-                             {"delta_se", delta && delta->standard_error ? derived(*delta->standard_error) : ""},
-                             {"mean", if_measured(mean.mean)},
-                             {"mean_se", if_measured(mean.standard_error)},
-                             {"mean_delta", if_paired(paired.delta)},
-                             {"mean_delta_se", if_paired(paired.standard_error)},
-                             {"lost", if_paired(paired.lost)},
-                             {"gained", if_paired(paired.gained)}});
+  cells.insert(cells.end(),
+               {{"n", measured ? fmt::to_string(record.n) : ""},
+                {"metric", record.primary_metric},
+                {"shown_as", record.metric_info.contains(record.primary_metric) ? record.primary_info().shown_as : ""},
+                {"score", measured ? derived(score.value) : ""},
+                {"score_se", score.standard_error ? derived(*score.standard_error) : ""},
+                {"delta", delta ? derived(delta->value) : ""},
+                {"delta_se", delta && delta->standard_error ? derived(*delta->standard_error) : ""},
+                {"mean", if_measured(mean.mean)},
+                {"mean_se", if_measured(mean.standard_error)},
+                {"mean_delta", if_paired(paired.delta)},
+                {"mean_delta_se", if_paired(paired.standard_error)},
+                {"lost", if_paired(paired.lost)},
+                {"gained", if_paired(paired.gained)}});
 }
 
 void add_divergence(Cells& cells, const Record& record, bool measured) {

@@ -327,8 +327,7 @@ ShardGroup SweepRun::shard_group(const GroupRun& run) const {
     Record record = blank_record(run, *point);
     record.status = "failed";
     record.error = "not measured yet";
-    group.points.push_back({point - run.group->points.data(), point->scheme->traits().lossless, std::move(record),
-                            run.group->task->breakdown()});
+    group.points.push_back({point - run.group->points.data(), point->scheme->traits().lossless, std::move(record)});
   }
   return group;
 }
@@ -440,10 +439,14 @@ Record SweepRun::blank_record(const GroupRun& run, const SweepPoint& point) cons
   Record record;
   record.id = point.id;
   record.point = point.point;
-  const MetricSpec primary = run.group->task->metrics().front();
-  record.primary_metric = primary.name;
-  record.primary_shown_as = primary.shown_as.empty() ? primary.name : primary.shown_as;
-  record.primary_exponential = primary.aggregate == Aggregate::kExpMean;
+  for (const MetricSpec& spec : run.group->task->metrics()) {
+    if (record.primary_metric.empty()) record.primary_metric = spec.name;
+    record.metric_info[spec.name] = {spec.shown_as.empty() ? spec.name : spec.shown_as,
+                                     spec.aggregate == Aggregate::kExpMean, spec.higher_is_better, spec.failure};
+  }
+  record.breakdown = run.group->task->breakdown();
+  record.task_kind = run.group->task->kind();
+  record.reference_id = run.reference_id;
   const NominalBits nominal = point.scheme->nominal_bits(run.layers);
   record.nominal_k_bits = nominal.k;
   record.nominal_v_bits = nominal.v;
@@ -486,8 +489,7 @@ void SweepRun::write_records(const GroupRun& run) {
   std::vector<Record> records;
   for (const SweepPoint* point : run.pending) {
     Record record = blank_record(run, *point);
-    summarize(record, samples_of(run, point->id), reference, point->scheme->traits().lossless,
-              run.group->task->breakdown());
+    summarize(record, samples_of(run, point->id), reference, point->scheme->traits().lossless);
     store_->append(record);
     ++written_;
     records.push_back(std::move(record));

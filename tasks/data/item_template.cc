@@ -308,8 +308,8 @@ class TemplateReader {
 
   bool multiple_choice() const { return kind_ == ItemTemplate::Kind::kMultipleChoice; }
   std::vector<std::string> keys() const {
-    std::vector<std::string> keys = {"description", "prompt", "filter", "answer",
-                                     "delimiter",   "chat",   "shots",  "group"};
+    std::vector<std::string> keys = {"description", "prompt", "filter", "answer",   "delimiter",
+                                     "chat",        "shots",  "group",  "document", "kind"};
     if (multiple_choice())
       keys.emplace_back("choices");
     else
@@ -398,6 +398,8 @@ class TemplateReader {
     if (key == "chat") out_.chat = choice_list(node, key, {"true", "false"}).front() == "true";
     if (key == "shots") set_shots(node);
     if (key == "group") out_.group = text(node, key);
+    if (key == "document") out_.document = text(node, key);
+    if (key == "kind") out_.task_kind = choice_list(node, key, {std::begin(kTaskKinds), std::end(kTaskKinds)}).front();
     if (key == "choices") out_.choices = texts(node, key);
     if (key == "metric") out_.metrics = choice_list(node, key, generate_metric_names());
     if (key == "normalize") out_.normalize = choice_list(node, key, {"case", "punctuation", "articles", "space"});

@@ -68,7 +68,8 @@ struct ItemTemplate {
   enum class Answer { kText, kIndex, kLetter };
 
   std::string place;  // the file, for messages
-  TextTemplate description, prompt, answer, group;
+  TextTemplate description, prompt, answer, group, document;
+  std::string task_kind = "other";   // Task::kind()
   std::vector<std::string> filters;  // of the whole rendered prompt; the prompt has no {{|}} then
   std::string delimiter = " ";  // between prompt and answer; "" under a chat template unless the file says otherwise
   bool chat = false;

@@ -123,6 +123,7 @@ std::vector<Sample> item_samples(const std::string& task, const ItemSettings& se
     Sample& sample = samples.emplace_back();
     sample.id = fmt::format("r{:05}", i);
     if (!items.group.empty()) sample.tags["group"] = items.group.render(record);
+    if (!items.document.empty()) sample.tags["document"] = items.document.render(record);
     PromptParts prompt =
         item_parts(items.description.render(record) + examples.before(record), items.prompt_text(record),
                    items.prompt.border(record), items.chat, items.place, context);

@@ -37,9 +37,9 @@ ItemSettings read_item_settings(Params& params, ItemTemplate::Kind kind);
 std::vector<std::string> item_data(const ItemSettings& settings);
 
 // A sample for each of the first records, in the order of the file: id ("r00012": the record's index), context, query,
-// shared_context and the tags `truncated_from` and `group`. target: what an example says behind its prompt. finish:
-// what is asked; it may change the prompt. Throws ConfigError when the file has fewer records than settings.samples, or
-// too few examples.
+// shared_context and the tags `truncated_from`, `group` and `document`. target: what an example says behind its prompt.
+// finish: what is asked; it may change the prompt. Throws ConfigError when the file has fewer records than
+// settings.samples, or too few examples.
 std::vector<Sample> item_samples(const std::string& task, const ItemSettings& settings, const TaskContext& context,
                                  const std::function<std::string(const JsonRecord&)>& target,
                                  const std::function<void(Sample&, const JsonRecord&, PromptParts&)>& finish);

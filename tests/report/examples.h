@@ -46,7 +46,10 @@ inline Record example_record() {
   record.n = 200;
   record.metrics = {{"exact_match", {0.1 + 0.2, 0.025, 200}}};
   record.primary_metric = "exact_match";
-  record.primary_shown_as = "accuracy";
+  record.metric_info = {{"exact_match", {"accuracy", false, true, "no answer"}}};
+  record.breakdown = {"depth"};
+  record.task_kind = "retrieval";
+  record.reference_id = "0123456789abcdef";
   record.kl = {0.021, 0.001, 200};
   record.kl_median = 0.01;
   record.kl_p99 = 0.4;

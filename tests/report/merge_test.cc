@@ -38,6 +38,7 @@ class Sweep {
       record.point = testing::example_record().point;
       record.env = testing::example_record().env;
       record.primary_metric = "exact_match";
+      record.metric_info["exact_match"] = {};
       record.point.scheme = bits == 0 ? "full" : "uniform";
       record.point.scheme_params = {{"k_bits", std::to_string(bits)}};
       record.id = record.point.id();

@@ -96,18 +96,18 @@ TEST_CASE("a record and a sample read back as they were written") {
 }
 
 TEST_CASE("a record's keys stand in a fixed order") {
-  CHECK(
-      keys(to_json_line(example_record())) ==
-      "schema id status error point model task task_version task_params tokens depths tokens scheme scheme_params "
-      "k_bits v_bits view seed n metrics exact_match mean standard_error n primary_metric primary_shown_as "
-      "primary_exponential kl mean standard_error n kl_median kl_p99 kl_max top1_flips mean standard_error n noise kl "
-      "kl_max positions top1_flips attention kl overlap oldest full_oldest divergence_share generated_tokens "
-      "reused_tokens paired versus metric delta "
-      "standard_error lost gained ratio ratio_standard_error nominal_k_bits nominal_v_bits effective_bits "
-      "bytes_per_token bytes "
-      "by_role codes window live reserved shared tokens values compressed_reads prefill_ms compress_ms "
-      "decode_ms_per_token path warnings env version commit dirty torch device dtype host cpu started_at threads "
-      "deterministic weights_sha256 data_sha256 command ");
+  CHECK(keys(to_json_line(example_record())) ==
+        "schema id status error point model task task_version task_params tokens depths tokens scheme scheme_params "
+        "k_bits v_bits view seed n metrics exact_match mean standard_error n primary_metric metric_info exact_match "
+        "shown_as exponential higher_is_better failure breakdown task_kind reference_id kl mean standard_error n "
+        "kl_median kl_p99 kl_max top1_flips mean standard_error n noise kl "
+        "kl_max positions top1_flips attention kl overlap oldest full_oldest divergence_share generated_tokens "
+        "reused_tokens paired versus metric delta "
+        "standard_error lost gained ratio ratio_standard_error nominal_k_bits nominal_v_bits effective_bits "
+        "bytes_per_token bytes "
+        "by_role codes window live reserved shared tokens values compressed_reads prefill_ms compress_ms "
+        "decode_ms_per_token path warnings env version commit dirty torch device dtype host cpu started_at threads "
+        "deterministic weights_sha256 data_sha256 command ");
 }
 
 TEST_CASE("random doubles and floats come back bit for bit") {
@@ -183,7 +183,7 @@ TEST_CASE("a line that is not a record is an error that names place and key") {
   check(replaced(line, R"("kl_p99":0.4)", R"("kl_p99":"big")"), R"(kl_p99 is "big", expected a number)");
   check(replaced(line, R"("warnings":[")", R"("warnings":[1,")"), "warnings[0] is 1, expected a text");
   check(replaced(line, R"("codes":1)", R"("codes":"x")"), R"(bytes.by_role.codes is "x", expected an integer)");
-  check(replaced(line, R"("schema":2)", R"("schema":1)"), "schema is 1, this program reads schema 2");
+  check(replaced(line, R"("schema":3)", R"("schema":2)"), "schema is 2, this program reads schema 3");
   check(replaced(line, R"("status":"ok")", R"("status":"fine")"),
         "status is 'fine', expected ok, not_engaged or failed");
 }

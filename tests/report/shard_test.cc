@@ -61,14 +61,13 @@ TEST_CASE("the shards of a directory are those whose files are there") {
 }
 
 TEST_CASE("a group reads back as it was written, parameters in their order") {
-  ShardGroup group{"reference", 3, {"s1", "s0"}, {{7, true, testing::example_record(), {"depth"}}}};
+  ShardGroup group{"reference", 3, {"s1", "s0"}, {{7, true, testing::example_record()}}};
   group.points[0].record.point.scheme_params = {{"z", "1"}, {"a", "2"}};
   const std::string line = to_json_line(group);
   const ShardGroup read = shard_group_from_json(line, "here");
   CHECK(to_json_line(read) == line);
   CHECK(read.samples == group.samples);
   CHECK(read.points[0].lossless);
-  CHECK(read.points[0].breakdown == group.points[0].breakdown);
   CHECK(read.points[0].record.point.scheme_params == group.points[0].record.point.scheme_params);
   CHECK_THROWS_MATCHES(shard_group_from_json("{}", "f:3"), DataError, MessageMatches(ContainsSubstring("f:3: ")));
   CHECK_THROWS_MATCHES(shard_group_from_json(line.substr(1), "f:3"), DataError,

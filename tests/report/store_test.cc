@@ -396,4 +396,24 @@ TEST_CASE("tables read a directory while it is in use, without its torn line") {
   CHECK(records[1].id == "a");
 }
 
+TEST_CASE("records of an older schema are refused by tables and made again by a run") {
+  const TemporaryDirectory root;
+  {
+    Store store(root.path(), ids());
+    store.append(record_of("a"));
+    store.append(record_of("b"));
+  }
+  const fs::path file = root.path() / "records.jsonl";
+  std::string old = read_text(file);
+  for (size_t at = 0; (at = old.find(R"("schema":3)", at)) != std::string::npos;) old.replace(at, 10, R"("schema":2)");
+  write_text(file, old);
+  CHECK_THROWS_MATCHES(read_records(root.path()), StaleRecord, MessageMatches(ContainsSubstring("kvsweep run")));
+  Store store(root.path(), ids());
+  CHECK(store.finished().empty());
+  store.append(record_of("a"));
+  CHECK_THROWS_MATCHES(read_records(root.path()), StaleRecord, MessageMatches(ContainsSubstring("records.jsonl:2")));
+  store.append(record_of("b"));
+  CHECK(read_records(root.path()).size() == 2);
+}
+
 }  // namespace kvsweep

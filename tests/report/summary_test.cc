@@ -30,6 +30,7 @@ Record summary(const std::vector<SampleRecord>& samples, const std::vector<Sampl
                bool lossless = false) {
   Record record;
   record.primary_metric = samples.front().scores.begin()->first;
+  record.metric_info[record.primary_metric] = {};
   summarize(record, samples, reference, lossless);
   return record;
 }
@@ -236,7 +237,9 @@ TEST_CASE("a broken-down metric has the mean of each stratum and the mean of the
   for (size_t i = 0; i < samples.size(); ++i) samples[i].tags["depth"] = kDepths[i];
   Record record;
   record.primary_metric = "exact_match";
-  summarize(record, samples, samples, true, {"depth"});
+  record.metric_info["exact_match"] = {};
+  record.breakdown = {"depth"};
+  summarize(record, samples, samples, true);
   CHECK(record.metrics.at("exact_match").mean == 3.0 / 5);
   CHECK(record.metrics.at("exact_match/depth=10").mean == 3.0 / 4);
   CHECK(record.metrics.at("exact_match/depth=10").n == 4);
@@ -246,7 +249,8 @@ TEST_CASE("a broken-down metric has the mean of each stratum and the mean of the
   CHECK(macro.n == 5);
   // Half the standard error of the first stratum; one sample has none.
   CHECK(macro.standard_error == Approx(std::sqrt(0.75 * 0.25 / 3) / 2).epsilon(1e-12));
-  CHECK_THROWS_MATCHES(summarize(record, samples, samples, true, {"category"}), DataError,
+  record.breakdown = {"category"};
+  CHECK_THROWS_MATCHES(summarize(record, samples, samples, true), DataError,
                        MessageMatches(ContainsSubstring("has no tag 'category'")));
 }
 

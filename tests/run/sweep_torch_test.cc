@@ -34,6 +34,7 @@ class FakeTask : public Task {
  public:
   explicit FakeTask(int64_t tokens) : tokens_(tokens) {}
   std::vector<Sample> samples(const TaskContext&) const override { return {}; }
+  std::string kind() const override { return "other"; }
   std::vector<MetricSpec> metrics() const override { return {}; }
   std::map<std::string, double> score(const Sample&, const Output&) const override { return {}; }
   int64_t tokens() const override { return tokens_; }

@@ -170,7 +170,17 @@ TEST_CASE("a prompt is the set's form with the record's fields, and the query wh
   CHECK(sample.stop.empty());
   CHECK(sample.answers == std::vector<std::string>{"yes"});
   CHECK(sample.id == "r000");
-  CHECK(sample.tags == std::map<std::string, std::string>{{"length", "4-8k"}, {"record", "id-Is it {context}?"}});
+  std::map<std::string, std::string> tags = sample.tags;
+  CHECK(tags.extract("document").mapped().size() == 16);
+  CHECK(tags == std::map<std::string, std::string>{{"length", "4-8k"}, {"record", "id-Is it {context}?"}});
+}
+
+TEST_CASE("questions about one text have one document") {
+  const Root root("hotpotqa", 32, "{context}\n\nQuestion: {input}\nAnswer:");
+  root.write({root.record("Who?", "One text."), root.record("Where?", "One text."), root.record("Who?", "Another.")});
+  const std::vector<Sample> samples = root.samples("1000", "3");
+  CHECK(samples[0].tags.at("document") == samples[1].tags.at("document"));
+  CHECK(samples[0].tags.at("document") != samples[2].tags.at("document"));
 }
 
 TEST_CASE("the line that asks for code is the query, the code before it is not") {

@@ -186,6 +186,12 @@ TEST_CASE("samples have the length that was asked for, a query, and ids of their
   }
 }
 
+TEST_CASE("a task's kind is one that tables know") {
+  const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
+  INFO(entry.name);
+  CHECK(std::find(std::begin(kTaskKinds), std::end(kTaskKinds), make(entry)->kind()) != std::end(kTaskKinds));
+}
+
 TEST_CASE("samples depend on parameters, seed and data only") {
   const TaskEntry& entry = entry_of(GENERATE(range(size_t{0}, task_table().size())));
   INFO(entry.name);
