@@ -71,7 +71,7 @@ Comparison counted(const PairedScores& scores) {
   out.exponential = scores.exponential;
   out.higher_is_better = scores.higher_is_better;
   out.binary = scores.binary();
-  out.n = std::ssize(scores.item);
+  out.n = out.clusters = std::ssize(scores.item);
   out.unpaired = scores.unpaired;
   out.reference_mean = mean(scores.reference);
   out.own_mean = mean(scores.own);
@@ -109,6 +109,7 @@ void judge_binary(Comparison& out, const PairedScores& scores, double confidence
 void judge_graded(Comparison& out, const PairedScores& scores, const Bootstrapped& drawn) {
   const MeanDifference difference = mean_difference(scores.design, scores.loss);
   out.standard_error = difference.standard_error;
+  out.clusters = difference.clusters;
   const bool bca = std::isfinite(drawn.bca.low) && std::isfinite(drawn.bca.high);
   const bool any = bca || std::isfinite(drawn.percentile.low);
   out.interval = bca ? drawn.bca : drawn.percentile;

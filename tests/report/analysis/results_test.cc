@@ -163,7 +163,8 @@ TEST_CASE("order of lines, files of shards and threads do not show") {
 TEST_CASE("records come by task, full precision first, numbers as numbers") {
   const ResultsWorld world = small_world();
   std::string order;
-  for (const Record& record : read_results(world.path()).records())
+  const Results results = read_results(world.path());
+  for (const Record& record : results.records())
     order += fmt::format("{}{} ", record.point.task, record.nominal_k_bits);
   CHECK(order == "copy16 copy4 needle16 needle2 needle4 ");
 }
