@@ -23,13 +23,16 @@ LAYERS = {
     "tasks": ["harness/core", "tasks/metrics", "tasks/data"],
     "harness/report/statistics": ["harness/core"],
     "harness/report": ["harness/core"],
+    "harness/report/compare": ["harness/core", "harness/report", "harness/report/statistics", "harness/report/analysis"],
     "harness/report/analysis": ["harness/core", "harness/report", "harness/report/statistics"],
     "harness/run": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
                     "tasks/metrics", "tasks/data", "harness/report"],
     "harness/cli": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
-                    "tasks/metrics", "tasks/data", "harness/report", "harness/run"],
+                    "tasks/metrics", "tasks/data", "harness/report", "harness/report/analysis", "harness/report/compare",
+                    "harness/run"],
     "harness": ["harness/cli"],  # main.cc
-    "tests": ["harness", "harness/core", "harness/files", "harness/attention", "harness/report", "harness/run",
+    "tests": ["harness", "harness/core", "harness/files", "harness/attention", "harness/report",
+              "harness/report/statistics", "harness/report/analysis", "harness/report/compare", "harness/run",
               "harness/cli", "schemes/codec", "schemes/kernels", "schemes/parts", "models", "tasks/metrics", "tasks/data"],
 }
 SOURCE_FOLDERS = ["harness", "schemes", "models", "tasks", "tests"]

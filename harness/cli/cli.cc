@@ -10,6 +10,7 @@
 #include "harness/cli/attention_bench.h"
 #include "harness/cli/bench_command.h"
 #include "harness/cli/calibrate_command.h"
+#include "harness/cli/compare_command.h"
 #include "harness/cli/data_command.h"
 #include "harness/cli/list_command.h"
 #include "harness/cli/merge_command.h"
@@ -81,6 +82,7 @@ int run_cli(int argc, char** argv) {
   add_calibrate(app, action);
   add_merge(app, action);
   add_report(app, action);
+  add_compare(app, action);
   add_bench(app, action);
   add_attention_bench(app, action);
   add_list(app, action);
