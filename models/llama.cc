@@ -26,8 +26,7 @@ namespace {
 constexpr int64_t kRowBlock = 256;
 // Tokens of short rows that pass through products together: activations of 1536 columns stay in a core's L2.
 constexpr int64_t kJointBlock = 128;
-// A row with so many tokens has products of its own, in blocks of kRowBlock: the library's, whose bits then depend on
-// nothing but the row; and its attention has all threads.
+// The attention of a row with so many tokens has all threads.
 constexpr int64_t kLongRow = 96;
 
 template <class F>
@@ -38,6 +37,31 @@ void for_row_blocks(int64_t rows, F&& body) {
 void check_tokens(std::span<const int32_t> tokens, const LlamaConfig& config) {
   for (const int32_t token : tokens)
     TORCH_CHECK(token >= 0 && token < config.vocab, "Llama: token ", token, " is outside [0, ", config.vocab - 1, "]");
+}
+
+// Whether queries of a one-pass row read tokens that are compressed later, while it is read.
+struct Changes {
+  bool any = false;
+  bool earlier = false;  // some of them came before the row
+};
+Changes changes_of(const CompressedFrom& forms, int64_t position, int64_t count) {
+  Changes changes;
+  for (const at::Tensor* side : {&forms.keys, &forms.values}) {
+    const int64_t* from = side->const_data_ptr<int64_t>();
+    for (int64_t t = 0; t < position + count; ++t) {
+      if (from[t] <= std::max(t, position) || from[t] >= position + count) continue;
+      changes.any = true;
+      changes.earlier = changes.earlier || t < position;
+    }
+  }
+  return changes;
+}
+
+// A row's own keys or values behind those before it; zeros where these are never read.
+at::Tensor with_earlier(const at::Tensor& held, const at::Tensor& own, int64_t position) {
+  const at::Tensor rows = own.to(at::kFloat);
+  if (position == 0) return rows;
+  return at::cat({held.defined() ? held : at::zeros({rows.size(0), position, rows.size(2)}, rows.options()), rows}, 1);
 }
 
 void check_row(const Row& row, const LlamaConfig& config) {
@@ -215,7 +239,7 @@ Llama::Batch Llama::make_batch(std::span<Row> rows) const {
       batch.blocks.push_back({first + at, std::min(size, count - at), products});
   };
   const bool invariant = row_invariant();
-  int64_t first = 0, joint = 0;  // tokens of short rows since the last long one
+  int64_t first = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     Row& row = rows[i];
     check_row(row, config_);
@@ -230,42 +254,13 @@ Llama::Batch Llama::make_batch(std::span<Row> rows) const {
     if (row.kept != nullptr) row.kept->clear();
     row.weights.clear();
     (count >= kLongRow ? batch.long_rows : batch.short_rows).push_back(i);
-    if (invariant && count >= kLongRow) {
-      add_blocks(first - joint, joint, kJointBlock, Products::kRowInvariant);
-      add_blocks(first, count, kRowBlock, Products::kFastest);
-      joint = 0;
-    } else {
-      joint += count;
-    }
     first += count;
   }
-  add_blocks(first - joint, joint, invariant ? kJointBlock : kRowBlock,
-             invariant ? Products::kRowInvariant : Products::kFastest);
+  add_blocks(0, first, invariant ? kJointBlock : kRowBlock, invariant ? Products::kRowInvariant : Products::kFastest);
   std::stable_sort(batch.short_rows.begin(), batch.short_rows.end(),
                    [&](size_t a, size_t b) { return rows[a].expected_ms > rows[b].expected_ms; });
   batch.positions = at::tensor(positions, at::kLong).to(options_.device);
   return batch;
-}
-
-// Tokens of a one-pass row in the form that the first query finds them in: those before it as the cache has them now,
-// its own as they come. Undefined where no token changes, and what is read afterwards serves for both.
-DecodedTokens Llama::exact_forms(const Row& row, int64_t layer, const KvSlab& own) const {
-  const int64_t last = row.position + own.k.size(1) - 1;
-  bool changes = false, earlier = false;
-  for (const at::Tensor* side : {&row.forms->keys, &row.forms->values}) {
-    const int64_t* from = side->const_data_ptr<int64_t>();
-    for (int64_t t = 0; t <= last; ++t)
-      if (from[t] > row.position && from[t] <= last) (t < row.position ? earlier : changes) = true;
-  }
-  if (!changes && !earlier) return {};
-  DecodedTokens tokens{rope_->apply(own.k, row.position).to(at::kFloat), own.v.to(at::kFloat)};
-  if (row.position == 0) return tokens;
-  if (!earlier) {  // never read in this form
-    const at::Tensor none = at::zeros({own.k.size(0), row.position, own.k.size(2)}, tokens.k.options());
-    return {at::cat({none, tokens.k}, 1), at::cat({none, tokens.v}, 1)};
-  }
-  const DecodedTokens held = decode_view(row.cache->read(layer), *rope_);
-  return {at::cat({held.k, tokens.k}, 1), at::cat({held.v, tokens.v}, 1)};
 }
 
 void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const {
@@ -277,10 +272,11 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
                    .position = row.position};
   const at::Tensor q = qkv_heads(whole, 0, config_.heads);
   if (row.kept != nullptr) row.kept->push_back({all.k.contiguous(), all.v.contiguous(), row.position});
-  OnePass tokens;
-  if (row.forms != nullptr) {
-    tokens.forms = *row.forms;
-    tokens.before = exact_forms(row, layer, all);
+  const Changes changes = row.forms == nullptr ? Changes{} : changes_of(*row.forms, row.position, count);
+  DecodedTokens held;  // what the cache has before the row
+  if (changes.earlier) {
+    held = decode_stored(row.cache->read(layer));
+    held = {held.k.clone(), held.v.clone()};
   }
   int64_t done = 0;
   for (const int64_t slab : row.slabs) {
@@ -297,12 +293,16 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
     done += slab;
   }
   if (row.forms != nullptr) {
-    const KvView view = row.cache->read(layer);
-    tokens.after = decode_view(view, *rope_);
-    if (!tokens.before.k.defined()) tokens.before = tokens.after;
-    attended.narrow(0, first, count).copy_(attend_one_pass(tokens, q, row.position).flatten(1));
-    row.fused = false;
-    const std::vector<int64_t> reads = one_pass_reads(view, *row.forms, row.position, count);
+    OnePass tokens{row.cache->read(layer), {}, {}, *row.forms};
+    if (changes.any) {
+      const bool pending = tokens.after.keys.back().rotation == KeyRotation::kPending;
+      tokens.k = with_earlier(held.k, pending ? all.k : rope_->apply(all.k, row.position), row.position);
+      tokens.v = with_earlier(held.v, all.v, row.position);
+    }
+    const AttentionResult result = attend_one_pass(tokens, q, row.position, *rope_);
+    attended.narrow(0, first, count).copy_(result.output.flatten(1));
+    row.fused = row.fused && result.path == AttentionPath::kFused;
+    const std::vector<int64_t> reads = one_pass_reads(tokens.after, *row.forms, row.position, count);
     std::transform(reads.begin(), reads.end(), row.compressed_reads.begin(), row.compressed_reads.begin(),
                    std::plus<>());
   }

@@ -127,7 +127,6 @@ class Llama {
   void attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::Tensor& attended) const;
   // One row of a step: its tokens are rows `first`, ... of qkv and of `attended`.
   void attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const;
-  DecodedTokens exact_forms(const Row& row, int64_t layer, const KvSlab& own) const;
   // What follows the attention: output projection and MLP, both added to `hidden` [n, hidden].
   void finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden, Products products) const;
 

@@ -1,38 +1,49 @@
+#include <ATen/ATen.h>
 #include <fmt/format.h>
+
+#include <set>
 
 #include "harness/core/error.h"
 #include "harness/core/scheme.h"
 #include "schemes/codec/affine.h"
+#include "schemes/codec/exact.h"
 #include "schemes/parts/streamed_cache.h"
 
 namespace kvsweep {
 namespace {
 
 constexpr int64_t kMaxTokens = 1 << 20;
+constexpr int64_t kMostBits = 8, kExactBits = 16;  // 16 stands for "not compressed", as in nominal bits
 
 // Keys or values. The bits of `options` are those of a layer.
 struct Side {
   PerLayer<int64_t> bits;
   AffineOptions options;
+
+  bool exact() const { return bits.distinct() == std::set<int64_t>{kExactBits}; }
 };
 
 class Uniform final : public Scheme {
  public:
   explicit Uniform(Params& params);
 
+  SchemeTraits traits() const override { return {.lossless = keys_.exact() && values_.exact()}; }
   NominalBits nominal_bits(int64_t layers) const override {
     return {mean_of(keys_.bits, layers), mean_of(values_.bits, layers)};
   }
   CompressedFrom compressed_from(int64_t context_tokens, int64_t tokens) const override {
-    return {residency(keys_.options).compressed_from(context_tokens, tokens),
-            residency(values_.options).compressed_from(context_tokens, tokens)};
+    const auto side = [&](const Side& of) {
+      return of.exact() ? at::full({tokens}, kNeverCompressed, at::kLong)
+                        : residency(of.options).compressed_from(context_tokens, tokens);
+    };
+    return {side(keys_), side(values_)};
   }
   std::unique_ptr<KvCache> make_cache(const CacheContext& context) const override {
     const auto k_bits = keys_.bits.values(context.layers), v_bits = values_.bits.values(context.layers);
     std::vector<LayerPlan> plans;
     for (size_t layer = 0; layer < k_bits.size(); ++layer)
-      plans.push_back({stream("k_group", keys_, k_bits[layer], context.head_dim),
-                       stream("v_group", values_, v_bits[layer], context.head_dim), rotation_});
+      plans.push_back({stream("k_group", keys_, k_bits[layer], context),
+                       stream("v_group", values_, v_bits[layer], context), rotation_});
     return std::make_unique<StreamedCache>(context, plans);
   }
 
@@ -41,7 +52,9 @@ class Uniform final : public Scheme {
   Residency residency(const AffineOptions& options) const {
     return {sink_, window_, options.axis == GroupAxis::kChannel ? options.group : 1};
   }
-  StreamPlan stream(const char* key, const Side& side, int64_t bits, int64_t head_dim) const {
+  StreamPlan stream(const char* key, const Side& side, int64_t bits, const CacheContext& context) const {
+    if (bits == kExactBits) return {std::make_shared<ExactCodec>(context.dtype), {}};
+    const int64_t head_dim = context.head_dim;
     AffineOptions options = side.options;
     options.bits = bits;
     if (options.axis == GroupAxis::kToken && head_dim % options.group != 0)
@@ -61,8 +74,14 @@ Uniform::Uniform(Params& params) {
   const auto axis = [&params](const char* key, const char* help) {
     return params.choice(key, "token", {"token", "channel"}, help) == "token" ? GroupAxis::kToken : GroupAxis::kChannel;
   };
-  keys_.bits = params.layer_integers("k_bits", 4, 1, 8, "bits of a key's code");
-  values_.bits = params.layer_integers("v_bits", 4, 1, 8, "bits of a value's code");
+  const auto side_bits = [&params](const char* key, const char* help) {
+    PerLayer<int64_t> given = params.layer_integers(key, 4, 1, kExactBits, help);
+    for (const int64_t value : given.distinct())
+      if (value > kMostBits && value != kExactBits) params.reject(key, "1 to 8 bits, or 16: exact");
+    return given;
+  };
+  keys_.bits = side_bits("k_bits", "bits of a key's code, 1 to 8; 16: keys stay exact, in the compute dtype");
+  values_.bits = side_bits("v_bits", "bits of a value's code, 1 to 8; 16: values stay exact, in the compute dtype");
   const int64_t group = params.integer("group", 64, 2, 1024, "values that share a scale and a zero");
   const auto own_group = [&](const char* key, const char* help) {
     const int64_t own = params.integer(key, 0, 0, 1024, help);

@@ -100,7 +100,10 @@ cpu::Run plan_run(const KvRun& run, bool keys, int64_t first, int64_t dim, Plann
   planned.pending = keys && run.rotation == KeyRotation::kPending;
   const bool turned = planned.pending && run.basis.defined();  // neither the query nor a tile can be mapped
   if (!turned) planned.space = (keys ? plan.key_spaces : plan.value_spaces).index_of(run.basis);
-  if (!turned && !run.codec->exact() && plan_codes(run, dim, planned)) return planned;
+  if (!turned && !run.codec->exact() && plan_codes(run, dim, planned)) {
+    plan.job.heads = run.parts[0].size(0);
+    return planned;
+  }
   plan.decoded = plan.decoded || !run.codec->exact();
   at::Tensor rows = run.codec->decode(run.parts);
   TORCH_CHECK(rows.dim() == 3 && rows.size(1) == run.tokens && rows.size(2) == dim, "attention: codec ",
@@ -111,6 +114,7 @@ cpu::Run plan_run(const KvRun& run, bool keys, int64_t first, int64_t dim, Plann
   planned.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
   planned.row_bytes = dim * static_cast<int64_t>(sizeof(float));
   plan.held.push_back(rows);
+  plan.job.heads = rows.size(0);  // a codec without a layout may pack heads together
   return planned;
 }
 
@@ -138,6 +142,11 @@ void check_positions(const cpu::Job& job, const Rope& rope) {
   }
 }
 
+int64_t align_of(const std::vector<cpu::Run>& keys) {
+  const auto packed = std::find_if(keys.begin(), keys.end(), [](const cpu::Run& run) { return run.packed; });
+  return packed == keys.end() ? 0 : packed->first % (cpu::kMostAlign + 1);
+}
+
 Planned plan_view(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope) {
   Planned plan;
   cpu::Job& job = plan.job;
@@ -147,12 +156,9 @@ Planned plan_view(const KvView& view, const at::Tensor& q, int64_t position, con
   const int64_t values = plan_runs(view.values, false, job.dim, plan);
   TORCH_CHECK(job.tokens > 0 && values == job.tokens, "attention: a view of ", job.tokens, " keys and ", values,
               " values");
-  for (const KvRun& run : view.keys)
-    if (run.tokens > 0) job.heads = run.parts.at(0).size(0);
   TORCH_CHECK(q.size(0) % job.heads == 0, "attention: ", q.size(0), " query heads over ", job.heads, " kv-heads");
   job.groups = q.size(0) / job.heads;
-  const auto packed = std::find_if(job.keys.begin(), job.keys.end(), [](const cpu::Run& run) { return run.packed; });
-  job.align = packed == job.keys.end() ? 0 : packed->first % (cpu::kMostAlign + 1);
+  job.align = align_of(job.keys);
   job.position = position;
   job.first_position = view.position;
   job.visible = std::clamp(position + 1 - view.position, -job.queries, job.tokens);
@@ -206,6 +212,79 @@ void finish(const Planned& plan, const Spaces& back, int64_t head, const float* 
   for (int64_t d = 0; d < dim; ++d) out[d] /= state[1];
 }
 
+// A side's tokens while queries go by: runs as they are in the end, and every token as it comes.
+struct Side {
+  const int64_t* from = nullptr;  // [S]: the query that first reads a token of a lossy run as the run has it
+  std::vector<bool> lossy;        // of each run
+  cpu::Run exact;                 // all S tokens
+};
+
+constexpr int64_t kWhole = std::numeric_limits<int64_t>::max();
+
+// The first token that the query at `position` does not read as its run has it; past the position: there is none.
+int64_t first_exact(const Side& side, const std::vector<cpu::Run>& runs, int64_t position) {
+  for (size_t r = 0; r < runs.size(); ++r) {
+    if (!side.lossy[r]) continue;
+    const int64_t* begin = side.from + runs[r].first;
+    const int64_t* at = std::upper_bound(begin, begin + runs[r].tokens, position);
+    if (at != begin + runs[r].tokens) return runs[r].first + (at - begin);
+  }
+  return kWhole;
+}
+
+// Consecutive queries that see the same tokens in the same forms, but for their own.
+struct Stretch {
+  int64_t first = 0, queries = 0;
+  int64_t last = 0;              // position of the last query
+  int64_t keys = 0, values = 0;  // first_exact(), or kWhole when past the positions
+  size_t key_runs = 0;           // that begin at or before them
+};
+
+// Of the first `end` tokens, exact from one on.
+std::vector<cpu::Run> runs_until(const std::vector<cpu::Run>& runs, int64_t exact_from, const Side& side, int64_t end) {
+  std::vector<cpu::Run> seen;
+  for (const cpu::Run& run : runs) {
+    if (run.first >= std::min(exact_from, end)) break;
+    seen.push_back(run);
+    seen.back().tokens = std::min(run.tokens, exact_from - run.first);
+  }
+  if (exact_from == kWhole) return seen;
+  cpu::Run& tail = seen.emplace_back(side.exact);
+  tail.first = exact_from;
+  tail.tokens = end - exact_from;
+  tail.data += exact_from * tail.row_bytes;
+  return seen;
+}
+
+cpu::Job seen_by(const cpu::Job& job, const Side& keys, const Side& values, const Stretch& stretch) {
+  cpu::Job seen = job;
+  seen.tokens = stretch.last + 1;
+  seen.keys = runs_until(job.keys, stretch.keys, keys, seen.tokens);
+  seen.values = runs_until(job.values, stretch.values, values, seen.tokens);
+  seen.align = align_of(seen.keys);
+  return seen;
+}
+
+std::vector<Stretch> stretches_of(const cpu::Job& job, const Side& keys, const Side& values) {
+  std::vector<Stretch> stretches;
+  for (int64_t i = 0; i < job.queries; ++i) {
+    const int64_t position = job.position + i;
+    const auto cut = [&](const Side& side, const std::vector<cpu::Run>& runs) {
+      const int64_t exact = first_exact(side, runs, position);
+      return exact > position ? kWhole : exact;
+    };
+    const auto begun = static_cast<size_t>(
+        std::count_if(job.keys.begin(), job.keys.end(), [&](const cpu::Run& run) { return run.first <= position; }));
+    const int64_t of_keys = cut(keys, job.keys), of_values = cut(values, job.values);
+    const bool same = !stretches.empty() && stretches.back().keys == of_keys && stretches.back().values == of_values &&
+                      stretches.back().key_runs == begun;
+    if (!same) stretches.push_back({i, 0, position, of_keys, of_values, begun});
+    ++stretches.back().queries;
+    stretches.back().last = position;
+  }
+  return stretches;
+}
+
 class Attention {
  public:
   Attention(const Planned& plan, const cpu::Kernels& kernels, const at::Tensor& output)
@@ -217,14 +296,31 @@ class Attention {
   }
 
   void run() const {
-    const int64_t block = std::max<int64_t>(1, kTaskRows / job_.groups);
-    if (job_.queries <= block)
+    if (job_.queries <= block())
       split_chunks();
     else
-      split_queries(block);
+      split_queries(block());
+  }
+
+  // Queries of which each stretch sees tokens in forms of its own.
+  void run(const Side& keys, const Side& values) const {
+    const std::vector<Stretch> stretches = stretches_of(job_, keys, values);
+    if (stretches.size() == 1 && stretches[0].keys == kWhole && stretches[0].values == kWhole) return run();
+    const auto count = static_cast<int64_t>(stretches.size());
+    at::parallel_for(0, count, grain(job_.heads * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
+      const Room room(*this, block());
+      for (int64_t i = begin; i < end; ++i) {
+        const Stretch& stretch = stretches[static_cast<size_t>(i)];
+        const cpu::Job job = seen_by(job_, keys, values, stretch);
+        for (int64_t head = 0; head < job.heads; ++head)
+          for (int64_t at = 0; at < stretch.queries; at += block())
+            attend_block(job, head, stretch.first + at, std::min(block(), stretch.queries - at), room);
+      }
+    });
   }
 
  private:
+  int64_t block() const { return std::max<int64_t>(1, kTaskRows / job_.groups); }
   int64_t grain(int64_t rows, int64_t tokens) const {
     return std::max<int64_t>(1, kTaskProducts / (2 * rows * tokens * job_.dim));
   }
@@ -255,26 +351,38 @@ class Attention {
 
   // Many queries: blocks of them, each through all chunks.
   void split_queries(int64_t block) const {
-    const int64_t blocks = (job_.queries + block - 1) / block, width = job_.state_floats();
-    const int64_t most_rows = block * job_.groups;
-    at::parallel_for(0, job_.heads * blocks, grain(most_rows, job_.tokens), [&](int64_t begin, int64_t end) {
-      const at::Tensor scratch = floats(kernels_.scratch_floats(job_, most_rows));
-      const at::Tensor states = floats(2 * most_rows * width);
-      std::vector<float> room(static_cast<size_t>(job_.dim));
-      auto* all = states.mutable_data_ptr<float>();
-      float* one = all + most_rows * width;
+    const int64_t blocks = (job_.queries + block - 1) / block;
+    at::parallel_for(0, job_.heads * blocks, grain(block * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
+      const Room room(*this, block);
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t head = i / blocks, first = i % blocks * block;
-        const int64_t rows = std::min(block, job_.queries - first) * job_.groups;
-        for (int64_t chunk = 0; chunk < job_.chunks(); ++chunk) {
-          kernels_.attend_chunk(job_, head, first * job_.groups, rows, chunk, chunk == 0 ? all : one,
-                                scratch.mutable_data_ptr<float>());
-          if (chunk == 0) continue;
-          for (int64_t row = 0; row < rows; ++row) kernels_.merge(all + row * width, one + row * width, width);
-        }
-        for (int64_t row = 0; row < rows; ++row) write(head, first * job_.groups + row, all + row * width, room.data());
+        const int64_t first = i % blocks * block;
+        attend_block(job_, i / blocks, first, std::min(block, job_.queries - first), room);
       }
     });
+  }
+
+  // What a thread computes a block of queries in.
+  struct Room {
+    Room(const Attention& of, int64_t block)
+        : scratch(of.floats(of.kernels_.scratch_floats(of.job_, block * of.job_.groups))),
+          states(of.floats(2 * block * of.job_.groups * of.job_.state_floats())),
+          row(of.floats(of.job_.dim)) {}
+    at::Tensor scratch, states, row;
+  };
+
+  // job: job_, or what these queries see instead of it.
+  void attend_block(const cpu::Job& job, int64_t head, int64_t first, int64_t queries, const Room& room) const {
+    const int64_t rows = queries * job.groups, width = job.state_floats();
+    auto* all = room.states.mutable_data_ptr<float>();
+    float* one = all + rows * width;
+    for (int64_t chunk = 0; chunk < job.chunks(); ++chunk) {
+      kernels_.attend_chunk(job, head, first * job.groups, rows, chunk, chunk == 0 ? all : one,
+                            room.scratch.mutable_data_ptr<float>());
+      if (chunk == 0) continue;
+      for (int64_t row = 0; row < rows; ++row) kernels_.merge(all + row * width, one + row * width, width);
+    }
+    for (int64_t row = 0; row < rows; ++row)
+      write(head, first * job.groups + row, all + row * width, room.row.mutable_data_ptr<float>());
   }
 
   void write(int64_t head, int64_t row, const float* state, float* room) const {
@@ -300,6 +408,57 @@ std::optional<FusedAttention> attend_fused(const KvView& view, const at::Tensor&
   plan.job.q = mapped.const_data_ptr<float>();
   const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
   Attention(plan, kernels, output).run();
+  return FusedAttention{output, plan.decoded};
+}
+
+namespace {
+
+// False: tokens are not compressed in their order.
+bool plan_side(const c10::SmallVector<KvRun, 3>& runs, const at::Tensor& from, const at::Tensor& rows, bool pending,
+               Side& side) {
+  side.from = from.const_data_ptr<int64_t>();
+  int64_t first = 0, latest = std::numeric_limits<int64_t>::min();
+  for (const KvRun& run : runs) {
+    if (run.tokens > 0) side.lossy.push_back(!run.codec->exact());
+    for (int64_t t = first; !run.codec->exact() && t < first + run.tokens; ++t) {
+      if (side.from[t] < latest) return false;
+      latest = side.from[t];
+    }
+    first += run.tokens;
+  }
+  side.exact.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
+  side.exact.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
+  side.exact.row_bytes = rows.size(2) * static_cast<int64_t>(sizeof(float));
+  side.exact.pending = pending;
+  return true;
+}
+
+bool has_rotation(const KvView& view, KeyRotation rotation) {
+  return std::any_of(view.keys.begin(), view.keys.end(),
+                     [&](const KvRun& run) { return run.tokens > 0 && run.rotation == rotation; });
+}
+
+}  // namespace
+
+std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position,
+                                                    const Rope& rope, const cpu::Kernels& kernels) {
+  if (q.scalar_type() != at::kFloat || !q.is_cpu() || q.size(2) % kernels.dim_multiple != 0) return std::nullopt;
+  const KvView& view = tokens.after;
+  const bool pending = has_rotation(view, KeyRotation::kPending);
+  if (view.positions.defined() || view.keep.defined() || view.position != 0) return std::nullopt;
+  if (pending && has_rotation(view, KeyRotation::kApplied)) return std::nullopt;
+  const at::Tensor k = tokens.k.contiguous(), v = tokens.v.contiguous();
+  const at::Tensor key_forms = tokens.forms.keys.contiguous(), value_forms = tokens.forms.values.contiguous();
+  Side keys, values;
+  if (!plan_side(view.keys, key_forms, k, pending, keys) || !plan_side(view.values, value_forms, v, false, values))
+    return std::nullopt;
+  Planned plan = plan_view(view, q, position, rope);
+  TORCH_CHECK(position + q.size(1) == plan.job.tokens && k.size(1) == plan.job.tokens && v.size(1) == plan.job.tokens,
+              "one pass: queries ", position, " to ", position + q.size(1) - 1, " over ", plan.job.tokens, " tokens");
+  const at::Tensor mapped = map_queries(plan, q, kernels);
+  plan.job.q = mapped.const_data_ptr<float>();
+  const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
+  Attention(plan, kernels, output).run(keys, values);
   return FusedAttention{output, plan.decoded};
 }
 

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "harness/attention/cpu/job.h"
+#include "harness/attention/one_pass.h"
 #include "harness/core/kv_cache.h"
 
 namespace kvsweep {
@@ -26,6 +27,13 @@ struct FusedAttention {
 // Nothing when q is not float32 on the CPU, or when the kernels do not take its head dim.
 std::optional<FusedAttention> attend_fused(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope,
                                            const cpu::Kernels& kernels);
+
+// attend_one_pass() with the same kernels: each query's output has the bits that attend_fused() gives it over the view
+// that decoding would have had, provided that this view is the stored runs up to what is compressed by then and one run
+// of exact tokens behind them, as `Stream` makes it. Nothing also when tokens were dropped, when some keys are stored
+// after RoPE and some before it, or when tokens are not compressed in order.
+std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position,
+                                                    const Rope& rope, const cpu::Kernels& kernels);
 
 // The fastest that this CPU has for a head dim; null: none.
 const cpu::Kernels* best_kernels(int64_t dim);

@@ -7,6 +7,8 @@
 #include <limits>
 #include <vector>
 
+#include "harness/attention/fused.h"
+
 namespace kvsweep {
 namespace {
 
@@ -71,31 +73,53 @@ class MergedTokens {
 
 }  // namespace
 
-DecodedTokens decode_view(const KvView& view, const Rope& rope) {
+DecodedTokens decode_stored(const KvView& view) {
   std::vector<at::Tensor> keys, values;
-  int64_t first = 0;
-  for (const KvRun& run : view.keys) {
+  for (const KvRun& run : view.keys)
     if (run.tokens > 0) keys.push_back(decode_run(run));
-    if (run.tokens > 0 && run.rotation == KeyRotation::kPending)
-      keys.back() = view.positions.defined() ? rope.apply(keys.back(), view.positions.narrow(0, first, run.tokens))
-                                             : rope.apply(keys.back(), view.position + first);
-    first += run.tokens;
-  }
   for (const KvRun& run : view.values)
     if (run.tokens > 0) values.push_back(decode_run(run));
   TORCH_CHECK(!keys.empty() && !values.empty(), "attention: a view without tokens");
   return {joined(keys), joined(values)};
 }
 
-at::Tensor attend_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position) {
-  const int64_t query_heads = q.size(0), queries = q.size(1), dim = q.size(2), heads = tokens.after.k.size(0);
-  TORCH_CHECK(position + queries == tokens.after.k.size(1), "one pass: queries ", position, " to ",
-              position + queries - 1, " over ", tokens.after.k.size(1), " tokens");
+DecodedTokens decode_view(const KvView& view, const Rope& rope) {
+  DecodedTokens tokens = decode_stored(view);
+  std::vector<at::Tensor> keys;
+  int64_t first = 0;
+  for (const KvRun& run : view.keys) {
+    const at::Tensor own = tokens.k.narrow(1, first, run.tokens);
+    if (run.tokens > 0 && run.rotation == KeyRotation::kPending)
+      keys.push_back(view.positions.defined() ? rope.apply(own, view.positions.narrow(0, first, run.tokens))
+                                              : rope.apply(own, view.position + first));
+    else if (run.tokens > 0)
+      keys.push_back(own);
+    first += run.tokens;
+  }
+  tokens.k = joined(keys);
+  return tokens;
+}
+
+AttentionResult attend_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position, const Rope& rope) {
+  if (!tokens.k.defined()) return attend(tokens.after, q, position, rope);
+  if (const cpu::Kernels* kernels = best_kernels(q.size(2)))
+    if (const auto fused = attend_fused_one_pass(tokens, q, position, rope, *kernels))
+      return {fused->output, fused->decoded ? AttentionPath::kReference : AttentionPath::kFused};
+  return {attend_one_pass_reference(tokens, q, position, rope), AttentionPath::kReference};
+}
+
+at::Tensor attend_one_pass_reference(const OnePass& tokens, const at::Tensor& q, int64_t position, const Rope& rope) {
+  const DecodedTokens after = decode_view(tokens.after, rope);
+  const bool pending = !tokens.after.keys.empty() && tokens.after.keys.back().rotation == KeyRotation::kPending;
+  const at::Tensor before_k = pending ? rope.apply(tokens.k, 0) : tokens.k;
+  const int64_t query_heads = q.size(0), queries = q.size(1), dim = q.size(2), heads = after.k.size(0);
+  TORCH_CHECK(position + queries == after.k.size(1), "one pass: queries ", position, " to ", position + queries - 1,
+              " over ", after.k.size(1), " tokens");
   TORCH_CHECK(query_heads % heads == 0, "attention: ", query_heads, " query heads over ", heads, " kv-heads");
   const int64_t groups = query_heads / heads;
   const int64_t newest = position + queries - 1;
-  MergedTokens keys(tokens.before.k, tokens.after.k, tokens.forms.keys, position, newest);
-  MergedTokens values(tokens.before.v, tokens.after.v, tokens.forms.values, position, newest);
+  MergedTokens keys(before_k, after.k, tokens.forms.keys, position, newest);
+  MergedTokens values(tokens.v, after.v, tokens.forms.values, position, newest);
   const at::Tensor output = at::empty({queries, query_heads, dim}, q.options());
   for (int64_t at = 0; at < queries; at += kBlock) {
     const int64_t count = std::min(kBlock, queries - at), first = position + at, last = first + count - 1;

@@ -1,5 +1,5 @@
-// contract: one pass over a text gives every query what token-by-token decoding gives it, for every scheme whose traits
-// promise one_pass; oracle: reads counted one by one.
+// contract: one pass over a text gives every query what token-by-token decoding gives it, bit for bit, for every scheme
+// whose traits promise one_pass; oracle: the reference attention, and reads counted one by one.
 #include "harness/attention/one_pass.h"
 
 #include <ATen/ATen.h>
@@ -62,28 +62,40 @@ TEST_CASE("one pass shows each query what token-by-token decoding shows it") {
   append(*streamed, trace, 0, start);
   append(*whole, trace, 0, start);
   const CompressedFrom forms = scheme->compressed_from(start, kTokens);
-  std::vector<at::Tensor> outputs;
+  std::vector<at::Tensor> outputs, decoded;  // by the reference; as decoding attends
   std::vector<int64_t> reads;
   for (int64_t t = start; t < kTokens; ++t) {
     append(*streamed, trace, t, t + 1);
     const KvView view = streamed->read(1);
     outputs.push_back(attend_reference(view, q.narrow(1, t, 1), t, rope()).output);
+    decoded.push_back(attend(view, q.narrow(1, t, 1), t, rope()).output);
     reads.push_back(compressed_reads(view, t));
   }
-  const at::Tensor own_k = rope().apply(trace.k[1].narrow(1, start, kTokens - start).contiguous(), start);
-  OnePass tokens{{own_k, trace.v[1].narrow(1, start, kTokens - start)}, {}, forms};
+  DecodedTokens held;
   if (start > 0) {
-    const DecodedTokens held = decode_view(whole->read(1), rope());
-    tokens.before = {at::cat({held.k, tokens.before.k}, 1), at::cat({held.v, tokens.before.v}, 1)};
+    held = decode_stored(whole->read(1));
+    held = {held.k.clone(), held.v.clone()};  // before the next append moves them
   }
   const int64_t slab = scheme->traits().append_invariant ? kTokens - start : 1;
   for (int64_t t = start; t < kTokens; t += slab) append(*whole, trace, t, t + slab);
-  const KvView after = whole->read(1);
-  tokens.after = decode_view(after, rope());
-  const at::Tensor expected = at::cat(outputs);
-  const at::Tensor came = attend_one_pass(tokens, q.narrow(1, start, kTokens - start), start);
-  CHECK((came - expected).abs().max().item<double>() <= 2e-5 * expected.abs().max().item<double>());
-  CHECK(one_pass_reads(after, forms, start, kTokens - start) == reads);
+  OnePass tokens{whole->read(1), {}, {}, forms};
+  const at::Tensor own_k = trace.k[1].narrow(1, start, kTokens - start),
+                   own_v = trace.v[1].narrow(1, start, kTokens - start);
+  const bool pending = tokens.after.keys.back().rotation == KeyRotation::kPending;
+  tokens.k = pending ? own_k : rope().apply(own_k.contiguous(), start);
+  tokens.v = own_v;
+  if (start > 0) {
+    tokens.k = at::cat({held.k, tokens.k}, 1);
+    tokens.v = at::cat({held.v, tokens.v}, 1);
+  }
+  const at::Tensor expected = at::cat(outputs), queries = q.narrow(1, start, kTokens - start);
+  const double size = expected.abs().max().item<double>();
+  const at::Tensor reference = attend_one_pass_reference(tokens, queries, start, rope());
+  CHECK((reference - expected).abs().max().item<double>() <= 2e-5 * size);
+  const AttentionResult came = attend_one_pass(tokens, queries, start, rope());
+  CHECK((came.output - expected).abs().max().item<double>() <= 1e-4 * size);
+  CHECK(came.output.equal(at::cat(decoded)));
+  CHECK(one_pass_reads(tokens.after, forms, start, kTokens - start) == reads);
 }
 
 }  // namespace kvsweep::testing

@@ -101,6 +101,28 @@ TEST_CASE_METHOD(Fixture, "uniform compresses keys after RoPE, or before it and 
   CHECK(decode_runs(after.values).equal(codec.decode(codec.encode(v))));
 }
 
+TEST_CASE_METHOD(Fixture, "a side of 16 bits stays as it came, in every layer or in some") {
+  const ByteLedger keys = bytes("uniform", {{"k_bits", "16"}, {"v_bits", "2"}});
+  const int64_t rows = kLayers * kHeads * kTokens;
+  CHECK(keys.live(ByteRole::kWindow) == rows * kDim * 4);
+  CHECK(keys.live(ByteRole::kCodes) == rows * kDim * 2 / 8);
+  const auto exact = filled("uniform", {{"k_bits", "16"}, {"v_bits", "2"}});
+  CHECK(decode_runs(exact->read(0).keys).equal(rope.apply(k, 0)));
+  const auto scheme = make_scheme("uniform", {{"k_bits", "16"}, {"v_bits", "2"}});
+  CHECK(scheme->nominal_bits(2).k == 16);
+  CHECK(scheme->compressed_from(kTokens, kTokens).keys.min().item<int64_t>() == kNeverCompressed);
+  CHECK(scheme->compressed_from(kTokens, kTokens).values.max().item<int64_t>() < kTokens);
+  CHECK(!scheme->traits().lossless);
+  CHECK(make_scheme("uniform", {{"k_bits", "16"}, {"v_bits", "16"}})->traits().lossless);
+  const auto some = make_scheme("uniform", {{"k_bits", "16"}, {"v_bits", "{default: 16, layers: {1: 2}}"}});
+  CHECK(!some->traits().lossless);
+  CHECK(some->nominal_bits(2).v == 9);
+  const auto cache = some->make_cache(context);
+  for (int64_t layer = 0; layer < kLayers; ++layer) cache->append(layer, {k, v, 0});
+  CHECK(decode_runs(cache->read(0).values).equal(v));
+  CHECK(!decode_runs(cache->read(1).values).equal(v));
+}
+
 TEST_CASE("nominal bits are those of the settings") {
   CHECK(make_scheme("full", {})->nominal_bits(2).k == 16);
   CHECK(make_scheme("uniform", {})->nominal_bits(2).k == 4);
@@ -115,7 +137,7 @@ TEST_CASE_METHOD(Fixture, "settings that do not fit are refused by name") {
     CHECK_THROWS_MATCHES(make_scheme("uniform", settings)->make_cache(context), ConfigError,
                          MessageMatches(ContainsSubstring(why)));
   };
-  refused({{"k_bits", "9"}}, "k_bits");
+  refused({{"k_bits", "9"}}, "1 to 8 bits, or 16: exact");
   refused({{"v_bits", "0"}}, "v_bits");
   refused({{"k_axis", "tokens"}}, "k_axis");
   refused({{"symmetric", "true"}, {"v_bits", "1"}}, "v_bits");
