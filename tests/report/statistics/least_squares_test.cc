@@ -1,12 +1,11 @@
 // oracle: lines and planes whose least squares are known from sums; contract: errors.
-#include "harness/run/least_squares.h"
-
-#include <c10/util/Exception.h>
+#include "harness/report/statistics/least_squares.h"
 
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <cmath>
 
+#include "harness/core/error.h"
 #include "harness/core/random.h"
 
 namespace kvsweep {
@@ -70,14 +69,54 @@ TEST_CASE("the error of a difference takes the covariance with it") {
   CHECK(fit.difference_error(0, 1) > fit.standard_error(0));
 }
 
+TEST_CASE("a coefficient's interval is Student's") {
+  // scipy 1.17, linregress and t.ppf(0.975, 4)
+  const Fit fit = fit_line({1, 2, 3, 4, 5, 6}, {2.1, 3.9, 6.2, 7.8, 10.1, 11.7});
+  CHECK(fit.degrees == 4);
+  CHECK(fit.standard_error(1) == Catch::Approx(0.04583317872577735).epsilon(1e-10));
+  CHECK(fit.interval(1).low == Catch::Approx(1.821318123842588).epsilon(1e-10));
+  CHECK(fit.interval(1).high == Catch::Approx(2.0758247333002684).epsilon(1e-10));
+  CHECK_THROWS_AS(fit.interval(1, 1), DataError);
+}
+
+TEST_CASE("two slopes differ when the interval of their difference leaves out zero") {
+  const double levels[] = {-3, -1, 1, 3};
+  const auto plane = [&](double k_slope, double v_slope) {
+    Rng rng(7);
+    std::vector<std::vector<double>> rows;
+    std::vector<double> y;
+    for (const double k : levels)
+      for (const double v : levels) {
+        rows.push_back({1, k, v});
+        y.push_back(5 + k_slope * k + v_slope * v + 0.1 * rng.normal());
+      }
+    return least_squares(rows, y);
+  };
+  const Fit same = plane(0.5, 0.5), different = plane(0.5, 0.4);
+  CHECK(same.difference_p(1, 2) > 0.05);
+  CHECK(same.difference_interval(1, 2).low < 0);
+  CHECK(same.difference_interval(1, 2).high > 0);
+  CHECK(different.difference_p(1, 2) < 0.05);
+  CHECK(different.difference_interval(1, 2).low > 0);
+  // p is where the interval touches zero.
+  const double touching = 1 - different.difference_p(1, 2);
+  CHECK(different.difference_interval(1, 2, touching).low == Catch::Approx(0).margin(1e-9));
+  CHECK(different.difference_p(2, 1) == different.difference_p(1, 2));
+  CHECK(different.difference_p(1, 1) == 1);
+}
+
 TEST_CASE("as many points as coefficients leave no error to state, fewer are refused") {
   const Fit fit = fit_line({1, 2}, {3, 5});
   CHECK(fit.coefficients[1] == Catch::Approx(2));
   CHECK(std::isnan(fit.standard_error(1)));
-  CHECK_THROWS_AS(fit_line({1}, {3}), c10::Error);
-  CHECK_THROWS_AS(fit_line({2, 2, 2}, {3, 4, 5}), c10::Error);
-  CHECK_THROWS_AS(least_squares({{1, 2}, {1}}, {3, 4}), c10::Error);
-  CHECK_THROWS_AS(least_squares({}, {}), c10::Error);
+  CHECK(std::isnan(fit.interval(1).low));
+  CHECK(std::isnan(fit.difference_p(0, 1)));
+  CHECK_THROWS_AS(fit_line({1}, {3}), DataError);
+  CHECK_THROWS_AS(fit_line({2, 2, 2}, {3, 4, 5}), DataError);
+  CHECK_THROWS_AS(least_squares({{1, 2}, {1}}, {3, 4}), DataError);
+  CHECK_THROWS_AS(least_squares({}, {}), DataError);
+  CHECK_THROWS_AS(fit_line({1, 2, std::nan("")}, {3, 4, 5}), DataError);
+  CHECK_THROWS_AS(fit_line({1, 2, 3}, {3, 4, INFINITY}), DataError);
 }
 
 }  // namespace
