@@ -135,11 +135,11 @@ void Analyser::add_scores(Group& group) const {
     std::vector<double> values(n * m);
     for (size_t j = 0; j < m; ++j)
       for (size_t i = 0; i < n; ++i) values[i * m + j] = columns[begin + j].own[i];
-    const auto drawn = bootstrap(columns[begin].design, values, static_cast<int64_t>(m),
-                                 {.resamples = options_.resamples,
-                                  .confidence = options_.confidence,
-                                  .seed = options_.seed,
-                                  .threads = options_.threads});
+    const auto drawn = bootstrap_columns(columns[begin].design, values, static_cast<int64_t>(m),
+                                         {.resamples = options_.resamples,
+                                          .confidence = options_.confidence,
+                                          .seed = options_.seed,
+                                          .threads = options_.threads});
     for (size_t j = 0; j < m; ++j) graded[begin + j]->score = drawn[j].percentile;
     begin = end;
   }

@@ -192,11 +192,11 @@ std::vector<Comparison> compare_all(const std::vector<PairedScores>& columns, co
     std::vector<double> d(n * m);
     for (size_t j = 0; j < m; ++j)
       for (size_t i = 0; i < n; ++i) d[i * m + j] = columns[graded[j]].loss[i];
-    const std::vector<Bootstrapped> drawn = bootstrap(design, d, static_cast<int64_t>(m),
-                                                      {.resamples = options.resamples,
-                                                       .confidence = options.confidence,
-                                                       .seed = options.seed,
-                                                       .threads = options.threads});
+    const std::vector<Bootstrapped> drawn = bootstrap_columns(design, d, static_cast<int64_t>(m),
+                                                              {.resamples = options.resamples,
+                                                               .confidence = options.confidence,
+                                                               .seed = options.seed,
+                                                               .threads = options.threads});
     for (size_t j = 0; j < m; ++j) judge_graded(out[graded[j]], columns[graded[j]], drawn[j]);
   }
   for (Comparison& one : out) finish(one);
