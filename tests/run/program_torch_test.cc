@@ -190,7 +190,8 @@ TEST_CASE("bad input ends with status 2, names the place and writes nothing") {
     CHECK_FALSE(fs::exists(place.path() / "bad"));
   };
   check(sweep_with("schemes: [{name: uniform, k_bitz: 4}]\n"), "bad.yaml:3: uniform.k_bitz");
-  check(sweep_with("schemes: [{name: uniform, k_bits: 9}]\n"), "bad.yaml:3: uniform.k_bits = 9 is outside [1, 8]");
+  check(sweep_with("schemes: [{name: uniform, k_bits: 9}]\n"),
+        "bad.yaml:3: uniform.k_bits = 9: 1 to 8 bits, or 16: exact");
   check(sweep_with("schemes: [{name: uniform, group: 5}]\n"),
         "uniform.k_group = 5 does not divide the model's head dim 16");
   check(sweep_with("schemes: [{name: unifrom}]\n"), "did you mean 'uniform'?");

@@ -114,7 +114,10 @@ TEST_CASE_METHOD(Fixture, "a side of 16 bits stays as it came, in every layer or
   CHECK(scheme->compressed_from(kTokens, kTokens).values.max().item<int64_t>() < kTokens);
   CHECK(!scheme->traits().lossless);
   CHECK(make_scheme("uniform", {{"k_bits", "16"}, {"v_bits", "16"}})->traits().lossless);
-  const auto some = make_scheme("uniform", {{"k_bits", "16"}, {"v_bits", "{default: 16, layers: {1: 2}}"}});
+  Params params("uniform", "sweep.yaml", {{"k_bits", {"16", 1, {}}}, {"v_bits", {"16", 1, {{1, 1, "2", 1}}}}});
+  const auto entry = std::find_if(scheme_table().begin(), scheme_table().end(),
+                                  [](const SchemeEntry& one) { return one.name == "uniform"; });
+  const auto some = entry->make(params);
   CHECK(!some->traits().lossless);
   CHECK(some->nominal_bits(2).v == 9);
   const auto cache = some->make_cache(context);
