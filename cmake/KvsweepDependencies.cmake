@@ -1,5 +1,6 @@
 # Third-party packages as two interface targets: kvsweep_deps_plain (no torch) and kvsweep_deps_torch.
 find_package(fmt REQUIRED)
+find_package(Boost REQUIRED)  # Boost.Math: headers only
 find_package(yaml-cpp REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(CLI11 REQUIRED)
@@ -12,7 +13,7 @@ pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 
 add_library(kvsweep_deps_plain INTERFACE)
 target_link_libraries(kvsweep_deps_plain INTERFACE fmt::fmt nlohmann_json::nlohmann_json OpenSSL::Crypto ICU::uc
-  Threads::Threads PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE CLI11::CLI11)
+  Threads::Threads PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE CLI11::CLI11 Boost::headers)
 if(TARGET yaml-cpp::yaml-cpp)
   target_link_libraries(kvsweep_deps_plain INTERFACE yaml-cpp::yaml-cpp)
 else()  # Debian 12 names the target without a namespace

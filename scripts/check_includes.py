@@ -21,14 +21,16 @@ LAYERS = {
     "tasks/metrics": ["harness/core"],
     "tasks/data": ["harness/core", "tasks/metrics"],
     "tasks": ["harness/core", "tasks/metrics", "tasks/data"],
-    "harness/report": ["harness/core"],
+    "harness/report/statistics": ["harness/core"],
+    "harness/report": ["harness/core", "harness/report/statistics"],
     "harness/run": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
-                    "tasks/metrics", "tasks/data", "harness/report"],
+                    "tasks/metrics", "tasks/data", "harness/report", "harness/report/statistics"],
     "harness/cli": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
-                    "tasks/metrics", "tasks/data", "harness/report", "harness/run"],
+                    "tasks/metrics", "tasks/data", "harness/report", "harness/report/statistics", "harness/run"],
     "harness": ["harness/cli"],  # main.cc
-    "tests": ["harness", "harness/core", "harness/files", "harness/attention", "harness/report", "harness/run",
-              "harness/cli", "schemes/codec", "schemes/kernels", "schemes/parts", "models", "tasks/metrics", "tasks/data"],
+    "tests": ["harness", "harness/core", "harness/files", "harness/attention", "harness/report",
+              "harness/report/statistics", "harness/run", "harness/cli", "schemes/codec", "schemes/kernels",
+              "schemes/parts", "models", "tasks/metrics", "tasks/data"],
 }
 SOURCE_FOLDERS = ["harness", "schemes", "models", "tasks", "tests"]
 SUFFIXES = {".h", ".cc", ".cu", ".cuh"}

@@ -3,8 +3,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "harness/report/statistics/least_squares.h"
 #include "harness/run/bench_context.h"
-#include "harness/run/least_squares.h"
 
 namespace kvsweep {
 
