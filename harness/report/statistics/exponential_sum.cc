@@ -45,7 +45,8 @@ double saddle_point(const std::vector<Group>& groups, double largest) {
     (slope > 0 ? high : low) = s;
     double next = s - slope / curvature;
     if (!(next > low && next < high)) next = (low + high) / 2;
-    if (std::abs(next - s) <= 1e-4 * s) return next;  // any line between the poles will do, this one is the best
+    // Any line between the poles will do, and Newton's steps are small beside a pole, too.
+    if (std::abs(next - s) <= 0.01 * std::min(s, 1 / largest - s)) return next;
     s = next;
   }
   return s;

@@ -23,6 +23,8 @@ double detectable_by_flips(int64_t items, double flips, const PowerTarget& targe
 // The same for the exact McNemar test by summation over its distribution: what to print, since its power is what it
 // says at any count. When all flips were losses and that were still too few, more items than `flips` change; at most 1.
 // NaN when not even a loss of all items would be seen. At most 1e6 items.
+// Flips are an estimate themselves: give (lost + gained + 1) / items, with which the power holds over samples as well
+// (with lost + gained alone it is 77.5 % at 50 items with 20 % flips).
 double detectable_by_mcnemar(int64_t items, double flips, const PowerTarget& target = {});
 
 // Probability that the exact McNemar test rejects, loss: true D in [0, flips].

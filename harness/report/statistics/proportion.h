@@ -40,7 +40,7 @@ McNemar mcnemar(int64_t lost, int64_t gained);
 
 // Score interval of the loss, lost/n - gained/n (Newcombe 1998, Statistics in Medicine 17:2635, method 10). At least
 // one item. It covers what it promises on average over designs, but is too narrow where flips are few (one-sided errors
-// of 8 % for 5 %): it is for display; verdicts come from margin.h.
+// of 10 % for 5 %): it is for display; verdicts come from margin.h.
 Interval newcombe_paired(const PairedCounts& counts, double confidence = 0.95);
 
 }  // namespace kvsweep

@@ -279,7 +279,7 @@ TEST_CASE("an effect of the printed size is seen in at least 78 % of simulations
       for (const double d : drawn_flips(rng, n, std::max(share, loss), loss)) lost += d > 0, gained += d < 0;
       return mcnemar(lost, gained).loss < 0.05;
     };
-    seen += loss_seen(detectable(changed));
+    seen += loss_seen(detectable(changed + 1));
     exact += loss_seen(right);
   }
   INFO(n << " items, " << share << " flips, detectable " << right << " by McNemar");
