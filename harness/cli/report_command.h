@@ -5,7 +5,7 @@
 
 namespace kvsweep {
 
-// `kvsweep report DIR`
+// `kvsweep report DIR [--table NAME] [--format NAME] [--only GLOB] [--allow FIELD]`
 void add_report(CLI::App& app, std::function<int()>& action);
 
 }  // namespace kvsweep

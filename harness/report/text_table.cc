@@ -6,8 +6,16 @@
 namespace kvsweep {
 namespace {
 
+// As wide as it looks: UTF-8 characters, without colour sequences (ESC [ ... m).
 size_t characters(const std::string& text) {
-  return static_cast<size_t>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  size_t count = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\x1b')
+      i = std::min(text.find('m', i), text.size());
+    else
+      count += (text[i] & 0xC0) != 0x80;
+  }
+  return count;
 }
 
 std::vector<std::string> titles(const TextTable& table) {

@@ -16,7 +16,8 @@ struct TextTable {
   std::vector<std::vector<std::string>> rows;
 };
 
-// Padded columns, two spaces apart, no lines and no trailing spaces. Widths count UTF-8 characters.
+// Padded columns, two spaces apart, no lines and no trailing spaces. Widths count UTF-8 characters, not colour
+// sequences.
 std::string to_terminal(const TextTable& table);
 std::string to_markdown(const TextTable& table);
 // RFC 4180 quoting, "\n" line ends.

@@ -241,42 +241,10 @@ Pool Analyser::pool_of(std::vector<const Group*> groups, const std::string& kind
   return pool;
 }
 
-// The groups' items one behind the other, each group a stratum; a document of one group is not one of another.
 PairedScores Analyser::pooled_scores(const Pool& pool, const PooledRow& row) const {
-  PairedScores all;
-  all.design.weighting = Weighting::kStrata;
-  int32_t documents = 0;
-  bool clustered = false;
-  for (size_t g = 0; g < pool.groups.size(); ++g) {
-    const PairedScores one = paired(*pool.groups[g], *row.rows[g]);
-    if (g == 0) {
-      all.metric = pool.groups.size() == 1 ? one.metric : "score";
-      all.exponential = one.exponential;
-      all.higher_is_better = one.higher_is_better;
-    }
-    all.unpaired += one.unpaired;
-    int32_t highest = 0;
-    for (size_t i = 0; i < one.item.size(); ++i) {
-      all.item.push_back(one.item[i]);
-      all.reference.push_back(one.reference[i]);
-      all.own.push_back(one.own[i]);
-      all.loss.push_back(one.loss[i]);
-      all.design.stratum.push_back(static_cast<int32_t>(g));
-      const int32_t document = one.design.cluster.empty() ? static_cast<int32_t>(i) : one.design.cluster[i];
-      clustered = clustered || !one.design.cluster.empty();
-      all.design.cluster.push_back(documents + document);
-      highest = std::max(highest, document);
-    }
-    documents += highest + 1;
-  }
-  if (!clustered) all.design.cluster.clear();
-  return all;
-}
-
-double mean_of_groups(const std::vector<const Row*>& rows, double Comparison::*field) {
-  double sum = 0;
-  for (const Row* row : rows) sum += (*row->loss).*field;
-  return sum / static_cast<double>(rows.size());
+  std::vector<PairedScores> parts;
+  for (size_t g = 0; g < pool.groups.size(); ++g) parts.push_back(paired(*pool.groups[g], *row.rows[g]));
+  return stack(parts);
 }
 
 void Analyser::compare_pooled(Pool& pool) const {
@@ -292,9 +260,6 @@ void Analyser::compare_pooled(Pool& pool) const {
   std::vector<Comparison*> family;
   for (size_t i = 0; i < rows.size(); ++i) {
     rows[i]->loss = std::move(compared[i]);
-    rows[i]->loss->own_mean = mean_of_groups(rows[i]->rows, &Comparison::own_mean);
-    rows[i]->loss->reference_mean = mean_of_groups(rows[i]->rows, &Comparison::reference_mean);
-    rows[i]->loss->loss = mean_of_groups(rows[i]->rows, &Comparison::loss);
     family.push_back(&*rows[i]->loss);
   }
   adjust(family);

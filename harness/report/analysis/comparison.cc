@@ -57,8 +57,19 @@ void set_design(PairedScores& scores, const Results& results, const Record& reco
       return design.stratum.clear();
 }
 
-double mean(const std::vector<double>& values) {
-  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+// As the design weights items.
+double mean(const Design& design, const std::vector<double>& values) {
+  if (design.weighting == Weighting::kItems || design.stratum.empty())
+    return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+  std::map<int32_t, std::pair<double, double>> strata;  // sum, items
+  for (size_t i = 0; i < values.size(); ++i) {
+    auto& [sum, items] = strata[design.stratum[i]];
+    sum += values[i];
+    ++items;
+  }
+  double total = 0;
+  for (const auto& [unused, stratum] : strata) total += stratum.first / stratum.second;
+  return total / static_cast<double>(strata.size());
 }
 
 bool zero_or_one(double value) {
@@ -73,14 +84,14 @@ Comparison counted(const PairedScores& scores) {
   out.binary = scores.binary();
   out.n = out.clusters = std::ssize(scores.item);
   out.unpaired = scores.unpaired;
-  out.reference_mean = mean(scores.reference);
-  out.own_mean = mean(scores.own);
+  out.reference_mean = mean(scores.design, scores.reference);
+  out.own_mean = mean(scores.design, scores.own);
   for (size_t i = 0; i < scores.loss.size(); ++i) {
     out.not_numbers += !std::isfinite(scores.loss[i]);
     out.lost += scores.loss[i] > 0;
     out.gained += scores.loss[i] < 0;
   }
-  out.loss = out.not_numbers > 0 ? kNaN : mean(scores.loss);
+  out.loss = out.not_numbers > 0 ? kNaN : mean(scores.design, scores.loss);
   if (out.not_numbers > 0) {
     out.standard_error = out.p = out.p_adjusted = out.detectable = kNaN;
     out.interval = {kNaN, kNaN};
@@ -173,6 +184,37 @@ PairedScores pair_scores(const Results& reference, const PointSamples& reference
         fmt::format("point {} ({}): has no item in common with its reference", record.id, record.point.label()));
   set_design(out, reference, record);
   return out;
+}
+
+PairedScores stack(const std::vector<PairedScores>& parts) {
+  PairedScores all = parts.front();
+  const auto same_metric = [&](const PairedScores& part) { return part.metric == all.metric; };
+  if (!std::all_of(parts.begin(), parts.end(), same_metric)) all.metric = "score";
+  const auto has_documents = [](const PairedScores& part) { return !part.design.cluster.empty(); };
+  const bool clustered = std::any_of(parts.begin(), parts.end(), has_documents);
+  all.item.clear(), all.reference.clear(), all.own.clear(), all.loss.clear();
+  all.design = {};
+  all.design.weighting = Weighting::kStrata;
+  all.unpaired = 0;
+  int32_t documents = 0;
+  for (size_t g = 0; g < parts.size(); ++g) {
+    const PairedScores& part = parts[g];
+    all.unpaired += part.unpaired;
+    all.item.insert(all.item.end(), part.item.begin(), part.item.end());
+    all.reference.insert(all.reference.end(), part.reference.begin(), part.reference.end());
+    all.own.insert(all.own.end(), part.own.begin(), part.own.end());
+    all.loss.insert(all.loss.end(), part.loss.begin(), part.loss.end());
+    all.design.stratum.insert(all.design.stratum.end(), part.item.size(), static_cast<int32_t>(g));
+    if (!clustered) continue;
+    int32_t highest = -1;
+    for (size_t i = 0; i < part.item.size(); ++i) {
+      const int32_t document = has_documents(part) ? part.design.cluster[i] : static_cast<int32_t>(i);
+      all.design.cluster.push_back(documents + document);
+      highest = std::max(highest, document);
+    }
+    documents += highest + 1;
+  }
+  return all;
 }
 
 std::vector<Comparison> compare_all(const std::vector<PairedScores>& columns, const CompareOptions& options) {

@@ -38,6 +38,11 @@ struct PairedScores {
 PairedScores pair_scores(const Results& reference, const PointSamples& reference_samples, const Results& own,
                          const PointSamples& own_samples, const Record& record, const std::string& metric);
 
+// Several groups' items one behind the other, each group a stratum of the same weight, whatever it has of items; a
+// document of one group is not one of another. `metric` is the parts' when they have the same one, else "score". At
+// least one part; all of them exponential or none.
+PairedScores stack(const std::vector<PairedScores>& parts);
+
 // A paired difference and what it is worth.
 struct Comparison {
   std::string metric;

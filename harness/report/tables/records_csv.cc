@@ -1,32 +1,17 @@
-#include "harness/report/table_csv.h"
+#include "harness/report/tables/records_csv.h"
 
 #include <fmt/format.h>
 
-#include <cmath>
 #include <utility>
 
-#include "harness/report/shown.h"
-#include "harness/report/text_table.h"
+#include "harness/report/tables/cells.h"
+#include "harness/report/tables/shown.h"
 
 namespace kvsweep {
 namespace {
 
 // A record as (column, cell) pairs; the columns are the same for every record.
 using Cells = std::vector<std::pair<const char*, std::string>>;
-
-std::string number(double value) {
-  if (std::isnan(value)) return "nan";  // whose sign means nothing
-  return fmt::format("{}", value);
-}
-
-std::string number(const std::optional<double>& value) {
-  return value ? number(*value) : "";
-}
-
-// exp() differs in the last digit between machines; the recorded numbers stand beside this one.
-std::string derived(double value) {
-  return std::isnan(value) ? "nan" : fmt::format("{:.12g}", value);
-}
 
 std::string params(const Fields& fields) {
   std::string out;
@@ -48,16 +33,16 @@ void add_point(Cells& cells, const Record& record) {
                              {"seed", fmt::to_string(point.seed)},
                              {"scheme", point.scheme},
                              {"scheme_params", params(point.scheme_params)},
-                             {"nominal_k_bits", number(record.nominal_k_bits)},
-                             {"nominal_v_bits", number(record.nominal_v_bits)}});
+                             {"nominal_k_bits", exact(record.nominal_k_bits)},
+                             {"nominal_v_bits", exact(record.nominal_v_bits)}});
 }
 
 void add_scores(Cells& cells, const Record& record, bool measured) {
   const Shown score = measured ? shown_score(record) : Shown{};
   const std::optional<Shown> delta = measured ? shown_delta(record) : std::nullopt;
   const Summary mean = measured ? record.metrics.at(record.primary_metric) : Summary{};
-  const auto if_measured = [&](double value) { return measured ? number(value) : ""; };
-  const auto if_paired = [&](auto value) { return delta ? number(static_cast<double>(value)) : ""; };
+  const auto if_measured = [&](double value) { return measured ? exact(value) : ""; };
+  const auto if_paired = [&](auto value) { return delta ? exact(static_cast<double>(value)) : ""; };
   const Paired paired = record.paired.value_or(Paired{});
   cells.insert(cells.end(),
                {{"n", measured ? fmt::to_string(record.n) : ""},
@@ -76,7 +61,7 @@ void add_scores(Cells& cells, const Record& record, bool measured) {
 }
 
 void add_divergence(Cells& cells, const Record& record, bool measured) {
-  const auto cell = [&](double value) { return measured && record.kl.n > 0 ? number(value) : ""; };
+  const auto cell = [&](double value) { return measured && record.kl.n > 0 ? exact(value) : ""; };
   cells.insert(cells.end(), {{"kl", cell(record.kl.mean)},
                              {"kl_se", cell(record.kl.standard_error)},
                              {"kl_p99", cell(record.kl_p99)},
@@ -86,7 +71,7 @@ void add_divergence(Cells& cells, const Record& record, bool measured) {
 }
 
 void add_costs(Cells& cells, const Record& record, bool measured) {
-  const auto real = [&](double value) { return measured ? number(value) : ""; };
+  const auto real = [&](double value) { return measured ? exact(value) : ""; };
   const auto whole = [&](int64_t value) { return measured ? fmt::to_string(value) : ""; };
   cells.insert(cells.end(), {{"effective_bits", real(record.effective_bits)},
                              {"bytes_per_token", real(record.bytes_per_token)},
@@ -97,7 +82,7 @@ void add_costs(Cells& cells, const Record& record, bool measured) {
                              {"compressed_reads", whole(record.compressed_reads)},
                              {"prefill_ms", real(record.prefill_ms)},
                              {"compress_ms", real(record.compress_ms)},
-                             {"decode_ms_per_token", number(record.decode_ms_per_token)},
+                             {"decode_ms_per_token", exact(record.decode_ms_per_token)},
                              {"path", record.path}});
 }
 
@@ -117,11 +102,44 @@ void add_provenance(Cells& cells, const Record& record) {
                              {"data_sha256", env.data_sha256}});
 }
 
-Cells cells_of(const Record& record) {
+void add_comparison(Cells& cells, const Row& row, double confidence) {
+  const Comparison none;
+  const bool compared = row.loss.has_value();
+  const Comparison& c = compared ? *row.loss : none;
+  const Interval ends = compared ? shown_interval(c, confidence) : Interval{};
+  const auto real = [&](double value) { return compared ? derived(value) : ""; };
+  const auto whole = [&](int64_t value) { return compared ? fmt::to_string(value) : ""; };
+  const auto from_exp = [&](bool there, double value) { return there ? derived(value) : ""; };
+  cells.insert(cells.end(), {{"task_kind", row.record->task_kind},
+                             {"reference_id", row.record->reference_id},
+                             {"gap", row.gap},
+                             {"score_low", row.score ? derived(row.score->low) : ""},
+                             {"score_high", row.score ? derived(row.score->high) : ""},
+                             {"paired_n", whole(c.n)},
+                             {"unpaired", whole(c.unpaired)},
+                             {"not_numbers", whole(c.not_numbers)},
+                             {"loss", real(c.loss)},
+                             {"loss_se", real(c.standard_error)},
+                             {"loss_low", real(ends.low)},
+                             {"loss_high", real(ends.high)},
+                             {"interval", c.method},
+                             {"items_worse", whole(c.lost)},
+                             {"items_better", whole(c.gained)},
+                             {"p", real(c.p)},
+                             {"p_holm", real(c.p_adjusted)},
+                             {"detectable", compared ? derived(seen(c)) : ""},
+                             {"ratio", from_exp(c.ratio.has_value(), c.ratio_value.value_or(0))},
+                             {"ratio_low", from_exp(c.ratio.has_value(), c.ratio.value_or(Interval{}).low)},
+                             {"ratio_high", from_exp(c.ratio.has_value(), c.ratio.value_or(Interval{}).high)}});
+}
+
+Cells cells_of(const Row& row, double confidence) {
+  const Record& record = *row.record;
   const bool measured = record.status != "failed";
   Cells cells;
   add_point(cells, record);
   add_scores(cells, record, measured);
+  add_comparison(cells, row, confidence);
   add_divergence(cells, record, measured);
   add_costs(cells, record, measured);
   add_provenance(cells, record);
@@ -130,16 +148,21 @@ Cells cells_of(const Record& record) {
 
 }  // namespace
 
-std::string records_csv(const std::vector<Record>& records) {
+TextTable records_csv(const TableContext& context) {
   Record nothing;
   nothing.status = "failed";
+  Row blank;
+  blank.record = &nothing;
   TextTable table;
-  for (const auto& [title, unused] : cells_of(nothing)) table.columns.push_back({title});
-  for (const Record& record : records) {
-    auto& row = table.rows.emplace_back();
-    for (auto& [unused, cell] : cells_of(record)) row.push_back(std::move(cell));
+  for (const auto& [title, unused] : cells_of(blank, context.confidence())) table.columns.push_back({title});
+  for (const Group& group : context.analysis.groups()) {
+    for (const Row& row : group.rows) {
+      if (!context.shows(*row.record)) continue;
+      auto& cells = table.rows.emplace_back();
+      for (auto& [unused, cell] : cells_of(row, context.confidence())) cells.push_back(std::move(cell));
+    }
   }
-  return to_csv(table);
+  return table;
 }
 
 }  // namespace kvsweep
