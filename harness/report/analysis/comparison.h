@@ -28,8 +28,9 @@ struct PairedScores {
   std::vector<uint32_t> item;          // index into the reference's results' items
   std::vector<double> reference, own;  // scores
   std::vector<double> loss;
-  Design design;         // strata by the record's breakdown (its first tag), clusters by the tag "document"
-  int64_t unpaired = 0;  // items that only one of them has
+  Design design;            // strata by the record's breakdown (its first tag), clusters by the tag "document"
+  int64_t unpaired = 0;     // items that only one of them has
+  bool unit_range = false;  // scores lie in [0, 1]
 
   bool binary() const;  // all scores are 0 or 1
 };
@@ -54,7 +55,10 @@ struct Comparison {
   // bootstrap (percentile where BCa has none), stratified and clustered as the design says, and its two-sided p.
   double loss = 0, standard_error = 0;
   Interval interval;
-  std::string method;             // "Newcombe", "BCa", "percentile", "" when there is no interval
+  // "Newcombe", "BCa", "percentile", "" when there is no interval. "nothing changed": resampling would say [0, 0], so
+  // it is what as many independent items allow whose scores lie in [0, 1]: -ln(alpha / 2) / n, the rule of three
+  // (Hanley and Lippman-Hand 1983), n being the items that the heaviest document is one of; `detectable` is of so many.
+  std::string method;
   int64_t lost = 0, gained = 0;   // items that became worse, better
   double p = 1, p_adjusted = 1;   // adjusted within a table by who draws it up
   double detectable = 0;          // smallest loss that this comparison would have seen: one-sided 5 %, power 80 %

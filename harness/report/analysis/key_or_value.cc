@@ -70,6 +70,7 @@ PairedScores kl_contrast(const Analysis& analysis, const Pair& pair, PairedScore
   };
   const auto low_keys = kl_of(pair.low_keys), low_values = kl_of(pair.low_values);
   scores.metric = kKlMetric;
+  scores.unit_range = false;
   scores.exponential = false;
   scores.higher_is_better = false;
   for (size_t i = 0; i < scores.item.size(); ++i) {

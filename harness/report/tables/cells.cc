@@ -14,8 +14,7 @@ namespace {
 
 constexpr int kRatioDecimals = 4;
 constexpr double kSmallestP = 1e-4;
-constexpr double kRounding = 1e-6;       // errors below are what rounding leaves of none
-constexpr int64_t kMostItems = 1000000;  // of detectable_by_mcnemar()
+constexpr double kRounding = 1e-6;  // errors below are what rounding leaves of none
 
 std::string latex_number(const std::string& text) {
   return text.find_first_not_of("+-0123456789.e") == std::string::npos ? "\\num{" + text + "}" : latex_escaped(text);
@@ -109,27 +108,16 @@ int Decimals::count() const {
 }
 
 std::optional<double> seen(const Comparison& comparison) {
-  if (comparison.not_numbers > 0 || std::isnan(comparison.detectable)) return std::nullopt;
-  if (comparison.detectable > kRounding) return comparison.detectable;
-  if (comparison.exponential || comparison.metric == kKlMetric || comparison.n > kMostItems) return std::nullopt;
-  const double outright = detectable_by_mcnemar(comparison.n, 0);
-  return std::isnan(outright) ? std::nullopt : std::optional<double>(outright);
+  // Errors that rounding leaves of none say nothing.
+  if (comparison.not_numbers > 0 || !(comparison.detectable > kRounding)) return std::nullopt;
+  return comparison.detectable;
 }
 
-Interval shown_interval(const Comparison& comparison, double confidence) {
-  const bool unchanged = comparison.not_numbers == 0 && comparison.lost + comparison.gained == 0;
-  const bool resampled = comparison.interval.low == comparison.interval.high;
-  if (!unchanged || !resampled || comparison.exponential || comparison.metric == kKlMetric) return comparison.interval;
-  const double bound = clopper_pearson(0, comparison.n, confidence).high;
-  return {-bound, bound};
-}
-
-Cell loss_cell(const Comparison& comparison, int decimals, double confidence) {
+Cell loss_cell(const Comparison& comparison, int decimals) {
   if (comparison.not_numbers > 0)
     return text_cell(fmt::format("{} of {} not numbers", comparison.not_numbers, comparison.n));
   if (comparison.ratio) return ratio_cell(*comparison.ratio_value, *comparison.ratio, comparison.significant());
-  return interval_cell(comparison.loss, shown_interval(comparison, confidence), decimals, true,
-                       comparison.significant());
+  return interval_cell(comparison.loss, comparison.interval, decimals, true, comparison.significant());
 }
 
 Cell seen_cell(const Comparison& comparison, int decimals) {
@@ -138,8 +126,8 @@ Cell seen_cell(const Comparison& comparison, int decimals) {
   return number_cell(comparison.exponential ? fixed(std::exp(*effect), kRatioDecimals) : fixed(*effect, decimals));
 }
 
-Cell loss_cell_alone(const Comparison& comparison, int decimals, double confidence) {
-  Cell cell = loss_cell(comparison, decimals, confidence);
+Cell loss_cell_alone(const Comparison& comparison, int decimals) {
+  Cell cell = loss_cell(comparison, decimals);
   if (comparison.not_numbers > 0 || comparison.significant()) return cell;
   const std::string effect = " ~" + seen_cell(comparison, decimals).text;
   cell.text += effect;

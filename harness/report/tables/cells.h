@@ -44,19 +44,14 @@ class Decimals {
   double smallest_ = 1;
 };
 
-// The smallest loss that a comparison would have seen. Where no item changed there is no spread to judge by; then it is
-// the share of items that would have had to be lost outright, which holds for scores in [0, 1] only: none for others.
+// The smallest loss that a comparison would have seen; none where there is no spread to judge by.
 std::optional<double> seen(const Comparison& comparison);
-
-// A comparison's interval. Where no item changed resampling says [0, 0]; then it is what so many items without a change
-// allow for scores in [0, 1]: plus and minus Clopper and Pearson's bound for 0 of n.
-Interval shown_interval(const Comparison& comparison, double confidence);
 
 // A loss as every table shows it: a difference with its interval, or of an exponential metric the ratio; strong when
 // significant.
-Cell loss_cell(const Comparison& comparison, int decimals, double confidence);
+Cell loss_cell(const Comparison& comparison, int decimals);
 // The same where there is no column beside it for what would have been seen: " ~0.071" behind one that is not shown.
-Cell loss_cell_alone(const Comparison& comparison, int decimals, double confidence);
+Cell loss_cell_alone(const Comparison& comparison, int decimals);
 // What would have been seen, in the same units as the loss.
 Cell seen_cell(const Comparison& comparison, int decimals);
 // "0.0386", "<0.0001"; p adjusted

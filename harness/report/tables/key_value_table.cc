@@ -21,8 +21,8 @@ std::string widths(const KeyValueContrast& contrast) {
   return fmt::format("{} against {}", bits_text(contrast.low, contrast.high), bits_text(contrast.high, contrast.low));
 }
 
-Cell contrast_cell(const std::optional<Comparison>& contrast, int decimals, double confidence) {
-  return contrast ? loss_cell(*contrast, decimals, confidence) : missing_cell();
+Cell contrast_cell(const std::optional<Comparison>& contrast, int decimals) {
+  return contrast ? loss_cell(*contrast, decimals) : missing_cell();
 }
 
 std::string answer(const std::optional<Comparison>& contrast, int decimals) {
@@ -31,7 +31,7 @@ std::string answer(const std::optional<Comparison>& contrast, int decimals) {
   return text == "not shown" ? text + " ~" + seen_cell(*contrast, decimals).text : text;
 }
 
-Table contrast_table(const std::vector<const KeyValueContrast*>& contrasts, double confidence) {
+Table contrast_table(const std::vector<const KeyValueContrast*>& contrasts) {
   Table table;
   table.columns = {{"tasks", true},
                    {"scheme", true},
@@ -51,9 +51,8 @@ Table contrast_table(const std::vector<const KeyValueContrast*>& contrasts, doub
   for (const KeyValueContrast* one : contrasts) {
     table.rows.push_back({text_cell(where(*one)), text_cell(one->family), text_cell(widths(*one)),
                           text_cell(fmt::format("{:.2f}, {:.2f}", one->low_keys_bits, one->low_values_bits)),
-                          contrast_cell(one->score, score.count(), confidence),
-                          text_cell(answer(one->score, score.count())), contrast_cell(one->kl, kl.count(), confidence),
-                          text_cell(answer(one->kl, kl.count())),
+                          contrast_cell(one->score, score.count()), text_cell(answer(one->score, score.count())),
+                          contrast_cell(one->kl, kl.count()), text_cell(answer(one->kl, kl.count())),
                           one->score ? number_cell(fmt::to_string(one->score->n)) : missing_cell()});
     if (!one->gap.empty())
       table.notes.push_back(fmt::format("{}, {} {}: {}", where(*one), one->family, widths(*one), one->gap));
@@ -112,12 +111,12 @@ std::vector<const Record*> all_records(const Analysis& analysis) {
   return records;
 }
 
-void csv_contrast(const KeyValueContrast& one, double confidence, TextTable& csv) {
+void csv_contrast(const KeyValueContrast& one, TextTable& csv) {
   const Point& point = one.group != nullptr ? one.group->first->point : one.pool->groups.front()->first->point;
   for (const bool kl : {false, true}) {
     const std::optional<Comparison>& contrast = kl ? one.kl : one.score;
     const Comparison c = contrast.value_or(Comparison{});
-    const Interval ends = contrast ? shown_interval(c, confidence) : Interval{};
+    const Interval ends = contrast ? c.interval : Interval{};
     const auto real = [&](double value) { return contrast ? derived(value) : ""; };
     csv.rows.push_back({"contrast",
                         point.model,
@@ -213,10 +212,10 @@ Document key_value_tables(const TableContext& context) {
       if (!shown(one)) continue;
       const Point& point = pooled ? one.pool->groups.front()->first->point : one.group->first->point;
       by_view[{point.model, point.view}].push_back(&one);
-      csv_contrast(one, context.confidence(), document.csv);
+      csv_contrast(one, document.csv);
     }
     for (const auto& [key, contrasts] : by_view) {
-      Table table = contrast_table(contrasts, context.confidence());
+      Table table = contrast_table(contrasts);
       table.title = fmt::format("keys or values, {}", pooled ? "pooled over tasks" : "by task and length");
       table.about = {fmt::format("model {} | view {} | {}", key.first, key.second, context.bounds_text())};
       table.commits = commits;

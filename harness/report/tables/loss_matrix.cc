@@ -105,12 +105,12 @@ Table matrix(const std::vector<MatrixRow>& rows, const std::set<double>& k_bits,
   return table;
 }
 
-void add_csv(const MatrixRow& row, double confidence, TextTable& csv) {
+void add_csv(const MatrixRow& row, TextTable& csv) {
   for (const auto& [k, cell] : row.cells) {
     const auto& loss = cell.loss;
     const auto of_loss = [&](double value) { return loss ? derived(value) : ""; };
     const Comparison c = loss.value_or(Comparison{});
-    const Interval ends = loss ? shown_interval(c, confidence) : Interval{};
+    const Interval ends = loss ? c.interval : Interval{};
     const bool failures = loss && cell.failures.dominant() != nullptr;
     std::vector<std::string> configurations;
     for (const PooledRow* one : cell.rows) configurations.push_back(one->configuration);
@@ -153,7 +153,7 @@ Document loss_matrix(const TableContext& context) {
     for (MatrixRow& row : rows) fill(context.analysis, row, family);
     adjust(family);
     for (const MatrixRow& row : rows) {
-      add_csv(row, context.confidence(), document.csv);
+      add_csv(row, document.csv);
       for (const auto& [k, cell] : row.cells) {
         k_bits.insert(k);
         if (cell.loss && !cell.loss->exponential) decimals.add(cell.loss->standard_error);
@@ -161,9 +161,8 @@ Document loss_matrix(const TableContext& context) {
           notes.push_back(fmt::format("missing: {}, {} K{:g}: {}", pool_title(*row.pool), row.family, k, cell.gap));
       }
     }
-    Table losses = matrix(rows, k_bits, [&](const MatrixCell& cell) {
-      return loss_cell_alone(*cell.loss, decimals.count(), context.confidence());
-    });
+    Table losses =
+        matrix(rows, k_bits, [&](const MatrixCell& cell) { return loss_cell_alone(*cell.loss, decimals.count()); });
     losses.title = fmt::format("loss by kind of task and key bits: model {}, view {}", key.first, key.second);
     about.back() += " | " + context.bounds_text();
     losses.about = std::move(about);

@@ -131,14 +131,12 @@ std::vector<Cell> cells_of(const TableContext& context, const Row& row, const St
                              number_cell(fmt::format("{:g}", record.nominal_v_bits)), score_cell(row, style)};
   if (row.loss && row.loss->not_numbers == 0) {
     const Comparison& c = *row.loss;
-    cells.insert(cells.end(),
-                 {loss_cell(c, style.loss, context.confidence()), text_cell(fmt::format("{}/{}", c.lost, c.gained)),
-                  text_cell(p_text(c.p_adjusted)), seen_cell(c, style.loss)});
+    cells.insert(cells.end(), {loss_cell(c, style.loss), text_cell(fmt::format("{}/{}", c.lost, c.gained)),
+                               text_cell(p_text(c.p_adjusted)), seen_cell(c, style.loss)});
   } else {
     const bool compared = row.loss.has_value();
-    cells.insert(cells.end(),
-                 {compared ? loss_cell(*row.loss, style.loss, context.confidence()) : recorded_loss(record, style),
-                  missing_cell(), missing_cell(), missing_cell()});
+    cells.insert(cells.end(), {compared ? loss_cell(*row.loss, style.loss) : recorded_loss(record, style),
+                               missing_cell(), missing_cell(), missing_cell()});
   }
   cells.push_back(has_kl ? number_cell(fmt::format("{:.2f}", 100 * record.top1_flips.mean)) : missing_cell());
   cells.push_back(has_kl ? number_cell(significant(record.kl.mean)) : missing_cell());

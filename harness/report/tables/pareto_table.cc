@@ -72,11 +72,10 @@ Document pareto_tables(const TableContext& context) {
       for (const PooledRow* row : rows) {
         const PooledRow* by = dominator(rows, row, cost);
         const std::string by_name = by == nullptr ? "" : configuration_name(context, *by);
-        const Interval ends = shown_interval(*row->loss, context.confidence());
-        table.rows.push_back({text_cell(configuration_name(context, *row)),
-                              number_cell(fixed(cost.of(*row), cost.decimals)),
-                              loss_cell_alone(*row->loss, decimals.count(), context.confidence()),
-                              text_cell(by == nullptr ? "*" : ""), text_cell(by_name)});
+        const Interval ends = row->loss->interval;
+        table.rows.push_back(
+            {text_cell(configuration_name(context, *row)), number_cell(fixed(cost.of(*row), cost.decimals)),
+             loss_cell_alone(*row->loss, decimals.count()), text_cell(by == nullptr ? "*" : ""), text_cell(by_name)});
         document.csv.rows.push_back({pool.model, pool.view, pool.kind.empty() ? "all" : pool.kind, cost.name,
                                      configuration_name(context, *row), derived(cost.of(*row)),
                                      derived(row->loss->loss), derived(ends.low), derived(ends.high),

@@ -92,7 +92,7 @@ int loss_decimals(const std::vector<PivotPoint>& points) {
   return decimals.count();
 }
 
-Cell cell_of(const Row& row, PivotCell kind, int decimals, double confidence) {
+Cell cell_of(const Row& row, PivotCell kind, int decimals) {
   const Record& record = *row.record;
   if (kind == PivotCell::kBits) return number_cell(fmt::format("{:.3f}", record.effective_bits));
   if (record.status == "not_engaged") return text_cell("not engaged");
@@ -100,8 +100,7 @@ Cell cell_of(const Row& row, PivotCell kind, int decimals, double confidence) {
     return record.kl.n == 0 ? missing_cell()
                             : text_cell(significant(record.kl.mean) + "±" + significant(record.kl.standard_error));
   if (kind == PivotCell::kLoss)
-    return row.loss ? loss_cell_alone(*row.loss, decimals, confidence)
-                    : text_cell(row.gap.substr(0, row.gap.find(':')));
+    return row.loss ? loss_cell_alone(*row.loss, decimals) : text_cell(row.gap.substr(0, row.gap.find(':')));
   const Shown shown = shown_score(record);
   if (!row.score) return error_cell(shown.value, shown.standard_error, 4, false);
   const bool exponential = record.primary_info().exponential;
@@ -130,7 +129,7 @@ void add_csv(const TableContext& context, const PivotPoint& point, TextTable& cs
   const Record& record = *point.row->record;
   const bool measured = record.status != "failed";
   const auto& loss = point.row->loss;
-  const Interval ends = loss ? shown_interval(*loss, context.confidence()) : Interval{};
+  const Interval ends = loss ? loss->interval : Interval{};
   const auto of_loss = [&](double value) { return loss ? derived(value) : ""; };
   line.insert(line.end(), {loss ? loss->metric : record.primary_metric, loss ? fmt::to_string(loss->n) : "",
                            measured ? derived(record.metrics.at(record.primary_metric).mean) : "",
@@ -202,8 +201,7 @@ Document pivot_tables(const TableContext& context, const PivotRequest& request) 
     for (const std::string& value : key) line.push_back(text_cell(value));
     for (const Values& column : columns) {
       const auto at = row.find(column);
-      line.push_back(at == row.end() ? missing_cell()
-                                     : cell_of(*at->second->row, request.cell, decimals, context.confidence()));
+      line.push_back(at == row.end() ? missing_cell() : cell_of(*at->second->row, request.cell, decimals));
     }
   }
   for (const PivotPoint& point : failed)

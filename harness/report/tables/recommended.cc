@@ -135,14 +135,14 @@ Document recommended(const TableContext& context) {
       } else {
         const PooledRow& row = *one->row;
         const Comparison& c = *row.loss;
-        const Interval ends = shown_interval(c, context.confidence());
+        const Interval ends = c.interval;
         const std::string name = configuration_name(context, row);
         const double bound = one->test.bounds.high;
         line.insert(
             line.end(),
             {text_cell(name), number_cell(fixed(row.effective_bits, 3)), number_cell(fixed(row.bytes_per_token, 1)),
              row.decode_ms_per_token ? number_cell(fixed(*row.decode_ms_per_token, 2)) : missing_cell(),
-             loss_cell_alone(c, decimals.count(), context.confidence()),
+             loss_cell_alone(c, decimals.count()),
              number_cell(exponential ? fixed(std::exp(bound), 4) : fixed(bound, decimals.count())),
              number_cell(fmt::to_string(c.n)), text_cell(verdict_of(*one))});
         support[name] = fmt::format("{}: records {}", name, join(ids_of(row), " "));

@@ -102,11 +102,11 @@ void add_provenance(Cells& cells, const Record& record) {
                              {"data_sha256", env.data_sha256}});
 }
 
-void add_comparison(Cells& cells, const Row& row, double confidence) {
+void add_comparison(Cells& cells, const Row& row) {
   const Comparison none;
   const bool compared = row.loss.has_value();
   const Comparison& c = compared ? *row.loss : none;
-  const Interval ends = compared ? shown_interval(c, confidence) : Interval{};
+  const Interval ends = compared ? c.interval : Interval{};
   const auto real = [&](double value) { return compared ? derived(value) : ""; };
   const auto whole = [&](int64_t value) { return compared ? fmt::to_string(value) : ""; };
   const auto from_exp = [&](bool there, double value) { return there ? derived(value) : ""; };
@@ -133,13 +133,13 @@ void add_comparison(Cells& cells, const Row& row, double confidence) {
                              {"ratio_high", from_exp(c.ratio.has_value(), c.ratio.value_or(Interval{}).high)}});
 }
 
-Cells cells_of(const Row& row, double confidence) {
+Cells cells_of(const Row& row) {
   const Record& record = *row.record;
   const bool measured = record.status != "failed";
   Cells cells;
   add_point(cells, record);
   add_scores(cells, record, measured);
-  add_comparison(cells, row, confidence);
+  add_comparison(cells, row);
   add_divergence(cells, record, measured);
   add_costs(cells, record, measured);
   add_provenance(cells, record);
@@ -154,12 +154,12 @@ TextTable records_csv(const TableContext& context) {
   Row blank;
   blank.record = &nothing;
   TextTable table;
-  for (const auto& [title, unused] : cells_of(blank, context.confidence())) table.columns.push_back({title});
+  for (const auto& [title, unused] : cells_of(blank)) table.columns.push_back({title});
   for (const Group& group : context.analysis.groups()) {
     for (const Row& row : group.rows) {
       if (!context.shows(*row.record)) continue;
       auto& cells = table.rows.emplace_back();
-      for (auto& [unused, cell] : cells_of(row, context.confidence())) cells.push_back(std::move(cell));
+      for (auto& [unused, cell] : cells_of(row)) cells.push_back(std::move(cell));
     }
   }
   return table;

@@ -147,9 +147,9 @@ TEST_CASE("where nothing changed the interval is what so many items allow") {
   for (testing::WorldGroup& group : groups) group.points = {full_precision(), {4, 4}};
   groups[1].tokens = "1024";
   const ResultsWorld world(groups);
-  // 1 - 0.025^(1/80) = 0.0451
+  // -ln(0.025) / 80
   CHECK_THAT(tables(world.path(), TableKind::kPareto, TableFormat::kTerminal),
-             ContainsSubstring("+0.000 [-0.045, 0.045]"));
+             ContainsSubstring("+0.000 [-0.046, 0.046]"));
 }
 
 TEST_CASE("records without samples keep their columns, and the table says so") {
