@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "harness/report/tables/cells.h"
-#include "harness/report/tables/shown.h"
+#include "harness/report/shown.h"
 
 namespace kvsweep {
 namespace {

@@ -1,4 +1,4 @@
-#include "harness/report/tables/shown.h"
+#include "harness/report/shown.h"
 
 #include <fmt/format.h>
 
