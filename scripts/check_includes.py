@@ -10,7 +10,7 @@ import sys
 
 # What every part of the report stands on, and the parts, which are blind to one another.
 REPORT = ["harness/report/statistics", "harness/report", "harness/report/analysis"]
-REPORT_PARTS = ["harness/report/compare"]
+REPORT_PARTS = ["harness/report/compare", "harness/report/html"]
 
 # Folder -> folders that it may include besides itself. The longest matching prefix of a path is its folder.
 LAYERS = {
@@ -29,6 +29,7 @@ LAYERS = {
     "harness/report": ["harness/core", "harness/report/statistics"],
     "harness/report/analysis": ["harness/core", *REPORT],
     "harness/report/compare": ["harness/core", *REPORT],
+    "harness/report/html": ["harness/core", *REPORT],
     "harness/run": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
                     "tasks/metrics", "tasks/data", "harness/report", "harness/report/statistics"],
     "harness/cli": ["harness/core", "harness/files", "harness/attention", "schemes/codec", "schemes/parts", "models",
