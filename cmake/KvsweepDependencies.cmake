@@ -8,13 +8,14 @@ find_package(ICU REQUIRED COMPONENTS uc)
 find_package(OpenSSL REQUIRED COMPONENTS Crypto)
 find_package(simdjson REQUIRED)
 find_package(Threads REQUIRED)
+find_package(ZLIB REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 
 add_library(kvsweep_deps_plain INTERFACE)
 target_link_libraries(kvsweep_deps_plain INTERFACE fmt::fmt nlohmann_json::nlohmann_json OpenSSL::Crypto ICU::uc
-  Threads::Threads simdjson::simdjson PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE CLI11::CLI11 Boost::headers)
+  Threads::Threads simdjson::simdjson ZLIB::ZLIB PkgConfig::PCRE2 PkgConfig::SENTENCEPIECE CLI11::CLI11 Boost::headers)
 if(TARGET yaml-cpp::yaml-cpp)
   target_link_libraries(kvsweep_deps_plain INTERFACE yaml-cpp::yaml-cpp)
 else()  # Debian 12 names the target without a namespace

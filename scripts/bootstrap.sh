@@ -4,15 +4,16 @@
 #
 #   scripts/bootstrap.sh [--no-torch] [--ci]
 #
-# --no-torch: enough for the preset `plain`. --ci: also a small TeX, which the tests labelled `tex` compile tables with.
+# --no-torch: enough for the preset `plain`. --ci: also what only some tests need, which skip without it: Chromium for the
+# page, a small TeX for tables.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 packages=(build-essential ca-certificates ccache cmake g++ git libboost-math-dev libcli11-dev libeigen3-dev libfmt-dev
           libicu-dev libpcre2-dev libsentencepiece-dev libsimdjson-dev libssl-dev libyaml-cpp-dev mold ninja-build
-          nlohmann-json3-dev pkg-config python3 python3-jieba python3-venv)
+          nlohmann-json3-dev pkg-config python3 python3-jieba python3-venv zlib1g-dev)
 # booktabs is in latex-recommended, siunitx in science.
-ci_packages=(texlive-latex-base texlive-latex-recommended texlive-science)
+ci_packages=(chromium texlive-latex-base texlive-latex-recommended texlive-science)
 # The CPU half of the CUDA build of torch; the two nvidia packages hold libraries that libtorch_cpu.so is linked to.
 torch_pins=(torch==2.11.0 nvidia-cuda-runtime==13.5.37 nvidia-cuda-cupti==13.5.25)
 # What scripts/figures.py draws with, all of it; nothing here needs torch, nor torch anything of it.

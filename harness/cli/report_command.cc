@@ -7,6 +7,7 @@
 #include <map>
 
 #include "harness/core/error.h"
+#include "harness/report/html/page.h"
 #include "harness/report/tables/tables.h"
 #include "harness/run/runner.h"
 
@@ -43,7 +44,7 @@ bool colour_wanted() {
 }  // namespace
 
 void add_report(CLI::App& app, std::function<int()>& action) {
-  static std::string directory, table = "main", format = "terminal", cell = "loss", only;
+  static std::string directory, table = "main", format = "terminal", cell = "loss", only, html;
   static std::vector<std::string> allow;
   static PivotRequest pivot;
   CLI::App* report = app.add_subcommand("report", "Print the tables of a results directory");
@@ -57,15 +58,21 @@ void add_report(CLI::App& app, std::function<int()>& action) {
       ->delimiter(',');
   report->add_option("--columns", pivot.columns, "Of the pivot, as --rows")->delimiter(',');
   report->add_option("--cell", cell, "Of the pivot: loss, score, kl or bits")->check(one_of(kCells));
+  report->add_option("--html", html, "Write everything as one HTML page to this file instead");
   report->callback([&] {
     action = [] {
+      const Analysis analysis = analyse(read_results(directory), {}, allowed_fields(allow));
+      if (!html.empty()) {
+        write_page(html, analysis);
+        return kExitOk;
+      }
       TableRequest request;
       request.kind = kKinds.at(table);
       request.only = only;
       request.pivot = pivot;
       request.pivot.cell = kCells.at(cell);
       request.render = {kFormats.at(format), colour_wanted()};
-      fmt::print("{}", render_tables(analyse(read_results(directory), {}, allowed_fields(allow)), request));
+      fmt::print("{}", render_tables(analysis, request));
       return kExitOk;
     };
   });

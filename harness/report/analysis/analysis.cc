@@ -52,8 +52,6 @@ class Analyser {
   std::string gap_of(const Group& group, const Record& record) const;
   Pool pool_of(std::vector<const Group*> groups, const std::string& kind) const;
   void compare_pooled(Pool& pool) const;
-  PairedScores pooled_scores(const Pool& pool, const PooledRow& row) const;
-  PairedScores paired(const Group& group, const Row& row) const;
 
   const Results& results_;
   const CompareOptions& options_;
@@ -104,11 +102,6 @@ std::string Analyser::gap_of(const Group& group, const Record& record) const {
   return refused.empty() ? "" : "not comparable: " + refused;
 }
 
-PairedScores Analyser::paired(const Group& group, const Row& row) const {
-  return pair_scores(results_, *group.reference_samples, results_, *results_.samples(row.record->id), *row.record,
-                     row.record->primary_metric);
-}
-
 // Wilson's interval of a 0/1 score; else the mean's bootstrap over the same strata and clusters.
 void Analyser::add_scores(Group& group) const {
   std::vector<Row*> graded;
@@ -151,7 +144,7 @@ void Analyser::compare_rows(Group& group) const {
   for (Row& row : group.rows) {
     if (!row.gap.empty()) continue;
     rows.push_back(&row);
-    columns.push_back(paired(group, row));
+    columns.push_back(paired_scores(results_, group, row));
     row.failures =
         failure_modes(columns.back(), *group.reference_samples, *results_.samples(row.record->id), *row.record);
   }
@@ -186,7 +179,13 @@ std::vector<Pool> Analyser::pools(const std::vector<Group>& groups) const {
     members[{point.model, point.view, kind}].push_back(&group);
   }
   std::vector<Pool> pools;
-  for (auto& [key, of] : members) pools.push_back(pool_of(std::move(of), std::get<2>(key)));
+  for (auto& [key, of] : members) {
+    // Of one kind only, its pool and that of all kinds are the same.
+    const auto same = std::find_if(pools.begin(), pools.end(), [&](const Pool& pool) { return pool.groups == of; });
+    Pool pool = same == pools.end() ? pool_of(std::move(of), std::get<2>(key)) : *same;
+    pool.kind = std::get<2>(key);
+    pools.push_back(std::move(pool));
+  }
   return pools;
 }
 
@@ -241,19 +240,13 @@ Pool Analyser::pool_of(std::vector<const Group*> groups, const std::string& kind
   return pool;
 }
 
-PairedScores Analyser::pooled_scores(const Pool& pool, const PooledRow& row) const {
-  std::vector<PairedScores> parts;
-  for (size_t g = 0; g < pool.groups.size(); ++g) parts.push_back(paired(*pool.groups[g], *row.rows[g]));
-  return stack(parts);
-}
-
 void Analyser::compare_pooled(Pool& pool) const {
   std::vector<PooledRow*> rows;
   std::vector<PairedScores> columns;
   for (PooledRow& row : pool.rows) {
     if (!row.gap.empty()) continue;
     rows.push_back(&row);
-    columns.push_back(pooled_scores(pool, row));
+    columns.push_back(pooled_scores(results_, pool, row));
   }
   if (rows.empty()) return;
   std::vector<Comparison> compared = compare_all(columns, options_);
@@ -271,6 +264,18 @@ const Row* Group::find(const std::string& configuration) const {
   const auto at =
       std::find_if(rows.begin(), rows.end(), [&](const Row& row) { return row.configuration == configuration; });
   return at == rows.end() ? nullptr : &*at;
+}
+
+PairedScores paired_scores(const Results& results, const Group& group, const Row& row) {
+  return pair_scores(results, *group.reference_samples, results, *results.samples(row.record->id), *row.record,
+                     row.record->primary_metric);
+}
+
+PairedScores pooled_scores(const Results& results, const Pool& pool, const PooledRow& row) {
+  std::vector<PairedScores> parts;
+  for (size_t g = 0; g < pool.groups.size(); ++g)
+    parts.push_back(paired_scores(results, *pool.groups[g], *row.rows[g]));
+  return stack(parts);
 }
 
 std::string configuration_of(const Record& record) {

@@ -79,6 +79,11 @@ class Analysis {
 // allowed has a gap that names it.
 Analysis analyse(Results results, const CompareOptions& options = {}, const Allowed& allowed = {});
 
+// The scores that a row's loss is of, for who asks more of them (margins). Of a row without a gap; of a pooled one each
+// group is a stratum of the same weight.
+PairedScores paired_scores(const Results& results, const Group& group, const Row& row);
+PairedScores pooled_scores(const Results& results, const Pool& pool, const PooledRow& row);
+
 // "uniform k_bits=4 v_bits=2": scheme and its parameters as recorded.
 std::string configuration_of(const Record& record);
 

@@ -6,8 +6,10 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <mutex>
 #include <numeric>
 #include <unordered_map>
+#include <utility>
 
 #include "harness/core/error.h"
 #include "harness/report/statistics/bootstrap.h"
@@ -103,6 +105,16 @@ bool independent_binary(const PairedScores& scores) {
   return scores.design.cluster.empty() && scores.design.weighting == Weighting::kItems && scores.binary();
 }
 
+// Summed over binomials, and of thousands of rows few differ in both numbers.
+double detectable_of_counts(int64_t items, double flips) {
+  static std::mutex mutex;
+  static std::map<std::pair<int64_t, double>, double> known;
+  const std::lock_guard lock(mutex);
+  const auto [at, fresh] = known.try_emplace({items, flips}, kNaN);
+  if (fresh) at->second = detectable_by_mcnemar(items, flips);
+  return at->second;
+}
+
 void judge_binary(Comparison& out, const PairedScores& scores, double confidence) {
   const double good = scores.higher_is_better ? 1 : 0;
   PairedCounts counts{0, out.lost, out.gained, 0};
@@ -114,7 +126,7 @@ void judge_binary(Comparison& out, const PairedScores& scores, double confidence
   out.interval = newcombe_paired(counts, confidence);
   out.method = "Newcombe";
   out.p = mcnemar(out.lost, out.gained).two_sided;
-  out.detectable = detectable_by_mcnemar(out.n, counts.flips());
+  out.detectable = detectable_of_counts(out.n, counts.flips());
 }
 
 void judge_graded(Comparison& out, const PairedScores& scores, const Bootstrapped& drawn) {

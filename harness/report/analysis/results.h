@@ -53,6 +53,8 @@ class Results {
   const std::vector<Item>& items() const { return items_; }
   // Of a point; nullptr: it has none here (it failed, or its directory was thinned out).
   const PointSamples* samples(const std::string& point_id) const;
+  // What LinePlace::file counts.
+  const std::vector<std::filesystem::path>& files() const { return files_; }
   // The whole line again. Throws DataError when the file is gone or has changed.
   SampleRecord read_sample(const LinePlace& place) const;
 

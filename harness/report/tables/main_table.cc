@@ -7,9 +7,9 @@
 #include <set>
 
 #include "harness/core/error.h"
+#include "harness/report/shown.h"
 #include "harness/report/tables/cells.h"
 #include "harness/report/tables/records_csv.h"
-#include "harness/report/shown.h"
 #include "harness/report/tables/tables.h"
 
 namespace kvsweep {

@@ -7,8 +7,8 @@
 
 #include "harness/core/error.h"
 #include "harness/report/analysis/natural_order.h"
-#include "harness/report/tables/cells.h"
 #include "harness/report/shown.h"
+#include "harness/report/tables/cells.h"
 #include "harness/report/tables/tables.h"
 
 namespace kvsweep {

@@ -5,6 +5,7 @@
 #include <map>
 
 #include "harness/core/error.h"
+#include "harness/report/analysis/margins.h"
 #include "harness/report/statistics/margin.h"
 #include "harness/report/tables/cells.h"
 #include "harness/report/tables/pooled.h"
@@ -16,20 +17,11 @@ namespace {
 constexpr double kBudgets[] = {8, 6, 5, 4, 3, 2.5};  // effective bits
 constexpr double kConfidence = 0.95;                 // one-sided, of the bound
 
-// What a loss of a score may be at so many nominal bits, the mean of K and V.
-double margin_of(double nominal_bits) {
-  return nominal_bits >= 8 ? 0.005 : nominal_bits >= 4 ? 0.01 : nominal_bits >= 3 ? 0.02 : 0.04;
-}
-
 struct Candidate {
   const PooledRow* row = nullptr;
   double margin = 0;
   NonInferiority test;
 };
-
-double nominal_bits(const PooledRow& row) {
-  return (row.record->nominal_k_bits + row.record->nominal_v_bits) / 2;
-}
 
 std::vector<Candidate> candidates(const TableContext& context, const Pool& pool) {
   std::vector<Candidate> out;
@@ -39,7 +31,7 @@ std::vector<Candidate> candidates(const TableContext& context, const Pool& pool)
     Candidate& candidate = out.emplace_back();
     candidate.row = &row;
     Margin margin;
-    margin.max_loss = candidate.margin = margin_of(nominal_bits(row));
+    margin.max_loss = candidate.margin = suggested_margin(row.record->nominal_k_bits, row.record->nominal_v_bits);
     margin.confidence = kConfidence;
     if (pooled.scores.exponential) margin.range.reset();
     candidate.test = non_inferiority(pooled.scores.design, pooled.scores.loss, margin);
@@ -167,9 +159,9 @@ Document recommended(const TableContext& context) {
       "recommended: of the configurations without a gap within the budget the one whose loss has the least upper bound "
       "(at most: "
       "one-sided 95 %, exact for scores in [0, 1]), then the least bits",
-      "verdict: that bound against a margin by nominal bits, the mean of K and V: 0.5 points from 8 bits on, 1 from 4, "
-      "2 from 3, 4 "
-      "below; chosen and judged on the same items, which flatters the choice",
+      "verdict: that bound against a margin by nominal bits, the mean of K and V: 4 points up to 2 bits, 2 up to 3, 1 "
+      "up "
+      "to 4, 0.5 above; chosen and judged on the same items, which flatters the choice",
       "loss: mean of the tasks' losses, each of the same weight; ~x: no difference shown, one of x would have been "
       "found (one-sided "
       "5 %, power 80 %)"};

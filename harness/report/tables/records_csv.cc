@@ -4,8 +4,8 @@
 
 #include <utility>
 
-#include "harness/report/tables/cells.h"
 #include "harness/report/shown.h"
+#include "harness/report/tables/cells.h"
 
 namespace kvsweep {
 namespace {
