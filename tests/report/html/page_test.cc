@@ -221,6 +221,7 @@ TEST_CASE("a margin is that of the fewest listed bits that are no fewer than the
 
 TEST_CASE("a verdict is that of non_inferiority, also where counts alone decide it") {
   PairedScores scores;
+  scores.unit_range = true;
   scores.reference.assign(400, 1.0);
   scores.own = scores.reference;
   scores.own[17] = 0;
