@@ -14,6 +14,18 @@ constexpr std::string_view kHeader = R"({"kvsweep_baseline":)";
 constexpr std::string_view kVersion = R"({"kvsweep_baseline":1})";
 constexpr std::string_view kSample = R"({"point_id":)";
 
+Record read_record(const std::string& line, const std::string& place, const std::filesystem::path& path) {
+  try {
+    return record_from_json(line, place);
+  } catch (const StaleRecord& stale) {
+    throw StaleRecord(stale.fault,
+                      fmt::format("a baseline is made again from a run: `kvsweep run <the sweep> --out <a new "
+                                  "directory>`, then `kvsweep gate --update-baseline {} <that directory>`",
+                                  path.string()),
+                      stale.id);
+  }
+}
+
 }  // namespace
 
 bool is_baseline_sample(std::string_view line) {
@@ -33,7 +45,7 @@ std::vector<Record> read_baseline_records(const std::filesystem::path& path) {
     if (!headed && line != kVersion)
       throw DataError(fmt::format("{}: {} is a form of baseline that this program does not know", place, line));
     if (headed && !is_baseline_sample(line)) {
-      Record record = record_from_json(line, place);
+      Record record = read_record(line, place, path);
       if (!ids.insert(record.id).second)
         throw DataError(fmt::format("{}: point {} is here twice ({})", place, record.id, record.point.label()));
       records.push_back(std::move(record));

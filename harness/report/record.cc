@@ -355,9 +355,7 @@ void check_schema(const Json& json, const std::string& place) {
       fmt::format("{}: schema is {}, this program reads schema {}", place, at->dump(), kRecordSchema);
   if (*at > kRecordSchema) throw DataError(found + "; it was written by a newer program");
   throw StaleRecord(
-      found +
-          "; `kvsweep run <the sweep> --out <this directory>` makes the records again from the samples that "
-          "are there",
+      found, "`kvsweep run <the sweep> --out <this directory>` makes the records again from the samples that are there",
       json.value("id", ""));
 }
 

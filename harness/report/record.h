@@ -162,7 +162,9 @@ struct Record {
 };
 
 struct StaleRecord : DataError {
-  StaleRecord(const std::string& what, std::string of_id) : DataError(what), id(std::move(of_id)) {}
+  StaleRecord(std::string of_what, const std::string& remedy, std::string of_id)
+      : DataError(of_what + "; " + remedy), fault(std::move(of_what)), id(std::move(of_id)) {}
+  std::string fault;  // what() without the remedy
   std::string id;
 };
 
