@@ -14,6 +14,7 @@
 #include "harness/cli/data_command.h"
 #include "harness/cli/export_command.h"
 #include "harness/cli/figures_command.h"
+#include "harness/cli/gate_command.h"
 #include "harness/cli/list_command.h"
 #include "harness/cli/merge_command.h"
 #include "harness/cli/model_command.h"
@@ -87,6 +88,7 @@ int run_cli(int argc, char** argv) {
   add_compare(app, action);
   add_export(app, action);
   add_figures(app, action);
+  add_gate(app, action);
   add_bench(app, action);
   add_attention_bench(app, action);
   add_list(app, action);
