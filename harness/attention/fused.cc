@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 namespace kvsweep {
@@ -265,7 +266,8 @@ cpu::Job seen_by(const cpu::Job& job, const Side& keys, const Side& values, cons
   return seen;
 }
 
-std::vector<Stretch> stretches_of(const cpu::Job& job, const Side& keys, const Side& values) {
+// Of at most so many queries each.
+std::vector<Stretch> stretches_of(const cpu::Job& job, const Side& keys, const Side& values, int64_t most) {
   std::vector<Stretch> stretches;
   for (int64_t i = 0; i < job.queries; ++i) {
     const int64_t position = job.position + i;
@@ -277,12 +279,27 @@ std::vector<Stretch> stretches_of(const cpu::Job& job, const Side& keys, const S
         std::count_if(job.keys.begin(), job.keys.end(), [&](const cpu::Run& run) { return run.first <= position; }));
     const int64_t of_keys = cut(keys, job.keys), of_values = cut(values, job.values);
     const bool same = !stretches.empty() && stretches.back().keys == of_keys && stretches.back().values == of_values &&
-                      stretches.back().key_runs == begun;
+                      stretches.back().key_runs == begun && stretches.back().queries < most;
     if (!same) stretches.push_back({i, 0, position, of_keys, of_values, begun});
     ++stretches.back().queries;
     stretches.back().last = position;
   }
   return stretches;
+}
+
+// Consecutive stretches of at most so many queries together: the first of each block, and the number of all.
+std::vector<size_t> blocks_of(const std::vector<Stretch>& stretches, int64_t most) {
+  std::vector<size_t> blocks;
+  int64_t queries = most;
+  for (size_t i = 0; i < stretches.size(); ++i) {
+    if (queries + stretches[i].queries > most) {
+      blocks.push_back(i);
+      queries = 0;
+    }
+    queries += stretches[i].queries;
+  }
+  blocks.push_back(stretches.size());
+  return blocks;
 }
 
 class Attention {
@@ -304,17 +321,18 @@ class Attention {
 
   // Queries of which each stretch sees tokens in forms of its own.
   void run(const Side& keys, const Side& values) const {
-    const std::vector<Stretch> stretches = stretches_of(job_, keys, values);
-    if (stretches.size() == 1 && stretches[0].keys == kWhole && stretches[0].values == kWhole) return run();
-    const auto count = static_cast<int64_t>(stretches.size());
-    at::parallel_for(0, count, grain(job_.heads * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
+    const std::vector<Stretch> stretches = stretches_of(job_, keys, values, block());
+    const auto whole = [](const Stretch& stretch) { return stretch.keys == kWhole && stretch.values == kWhole; };
+    if (std::all_of(stretches.begin(), stretches.end(), whole)) return run();
+    const std::vector<size_t> blocks = blocks_of(stretches, block());
+    const auto count = static_cast<int64_t>(blocks.size()) - 1;
+    at::parallel_for(0, job_.heads * count, grain(block() * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
       const Room room(*this, block());
       for (int64_t i = begin; i < end; ++i) {
-        const Stretch& stretch = stretches[static_cast<size_t>(i)];
-        const cpu::Job job = seen_by(job_, keys, values, stretch);
-        for (int64_t head = 0; head < job.heads; ++head)
-          for (int64_t at = 0; at < stretch.queries; at += block())
-            attend_block(job, head, stretch.first + at, std::min(block(), stretch.queries - at), room);
+        const auto b = static_cast<size_t>(i / job_.heads);
+        attend_stretches({stretches.begin() + static_cast<std::ptrdiff_t>(blocks[b]),
+                          stretches.begin() + static_cast<std::ptrdiff_t>(blocks[b + 1])},
+                         keys, values, i % job_.heads, room);
       }
     });
   }
@@ -356,7 +374,7 @@ class Attention {
       const Room room(*this, block);
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = i % blocks * block;
-        attend_block(job_, i / blocks, first, std::min(block, job_.queries - first), room);
+        attend_block(i / blocks, first, std::min(block, job_.queries - first), room);
       }
     });
   }
@@ -370,19 +388,55 @@ class Attention {
     at::Tensor scratch, states, row;
   };
 
-  // job: job_, or what these queries see instead of it.
-  void attend_block(const cpu::Job& job, int64_t head, int64_t first, int64_t queries, const Room& room) const {
-    const int64_t rows = queries * job.groups, width = job.state_floats();
+  void attend_block(int64_t head, int64_t first, int64_t queries, const Room& room) const {
     auto* all = room.states.mutable_data_ptr<float>();
-    float* one = all + rows * width;
-    for (int64_t chunk = 0; chunk < job.chunks(); ++chunk) {
+    add_chunks(job_, head, first, queries, 0, job_.chunks(), all, room);
+    write_block(head, first, queries, all, room);
+  }
+
+  // What all of them see in the same form is read once for all, whole chunks of it; the rest for each as it sees it.
+  void attend_stretches(std::span<const Stretch> stretches, const Side& keys, const Side& values, int64_t head,
+                        const Room& room) const {
+    const int64_t first = stretches.front().first, width = job_.groups * job_.state_floats();
+    const int64_t queries = stretches.back().first + stretches.back().queries - first;
+    const int64_t shared = shared_chunks(stretches, keys, values);
+    auto* all = room.states.mutable_data_ptr<float>();
+    add_chunks(job_, head, first, queries, 0, shared, all, room);
+    for (const Stretch& stretch : stretches) {
+      const cpu::Job job = seen_by(job_, keys, values, stretch);
+      add_chunks(job, head, stretch.first, stretch.queries, shared, job.chunks(), all + (stretch.first - first) * width,
+                 room);
+    }
+    write_block(head, first, queries, all, room);
+  }
+
+  int64_t shared_chunks(std::span<const Stretch> stretches, const Side& keys, const Side& values) const {
+    int64_t end = std::numeric_limits<int64_t>::max();
+    for (const Stretch& stretch : stretches) {
+      if (seen_by(job_, keys, values, stretch).align != job_.align) return 0;
+      end = std::min({end, stretch.keys, stretch.values, job_.position + stretch.first + 1});
+    }
+    int64_t chunks = 0;
+    while (chunks < job_.chunks() && job_.chunk_begin(chunks + 1) <= end) ++chunks;
+    return chunks;
+  }
+
+  // Chunks [from, to) of what `queries` queries see of a job, into the states of the chunks before them.
+  void add_chunks(const cpu::Job& job, int64_t head, int64_t first, int64_t queries, int64_t from, int64_t to,
+                  float* all, const Room& room) const {
+    const int64_t rows = queries * job.groups, width = job.state_floats();
+    float* one = room.states.mutable_data_ptr<float>() + room.states.numel() / 2;
+    for (int64_t chunk = from; chunk < to; ++chunk) {
       kernels_.attend_chunk(job, head, first * job.groups, rows, chunk, chunk == 0 ? all : one,
                             room.scratch.mutable_data_ptr<float>());
       if (chunk == 0) continue;
       for (int64_t row = 0; row < rows; ++row) kernels_.merge(all + row * width, one + row * width, width);
     }
-    for (int64_t row = 0; row < rows; ++row)
-      write(head, first * job.groups + row, all + row * width, room.row.mutable_data_ptr<float>());
+  }
+
+  void write_block(int64_t head, int64_t first, int64_t queries, const float* states, const Room& room) const {
+    for (int64_t row = 0; row < queries * job_.groups; ++row)
+      write(head, first * job_.groups + row, states + row * job_.state_floats(), room.row.mutable_data_ptr<float>());
   }
 
   void write(int64_t head, int64_t row, const float* state, float* room) const {

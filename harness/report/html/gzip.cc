@@ -2,6 +2,8 @@
 
 #include <zlib.h>
 
+#include <cstdint>
+
 #include "harness/core/error.h"
 
 namespace kvsweep {
