@@ -22,6 +22,7 @@ namespace kvsweep {
 namespace {
 
 constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+constexpr int64_t kFewDraws = 60;  // documents of a stratum
 
 const std::vector<double>& scores_of(const PointSamples& samples, const std::string& metric, const Record& record) {
   const std::vector<double>* scores = samples.find(metric);
@@ -129,16 +130,27 @@ void judge_binary(Comparison& out, const PairedScores& scores, double confidence
   out.detectable = detectable_of_counts(out.n, counts.flips());
 }
 
-void judge_graded(Comparison& out, const PairedScores& scores, const Bootstrapped& drawn) {
+// Bootstraps are narrow where draws are few (bootstrap.h); Student's t keeps its word there.
+void judge_few(Comparison& out, const PairedScores& scores, const MeanDifference& difference,
+               const CompareOptions& options) {
+  out.interval = t_interval(difference, options.confidence);
+  out.method = std::isfinite(out.interval.low) ? "t" : "";
+  out.p = std::isfinite(difference.p_two_sided) ? difference.p_two_sided
+                                                : sign_flip_test(scores.design, scores.loss, options.seed).two_sided;
+}
+
+void judge_graded(Comparison& out, const PairedScores& scores, const Bootstrapped& drawn,
+                  const CompareOptions& options) {
   const MeanDifference difference = mean_difference(scores.design, scores.loss);
   out.standard_error = difference.standard_error;
   out.clusters = difference.clusters;
+  out.detectable = detectable_by_error(difference.standard_error, difference.degrees);
+  if (difference.clusters < kFewDraws * difference.strata) return judge_few(out, scores, difference, options);
   const bool bca = std::isfinite(drawn.bca.low) && std::isfinite(drawn.bca.high);
   const bool any = bca || std::isfinite(drawn.percentile.low);
   out.interval = bca ? drawn.bca : drawn.percentile;
   out.method = !any ? "" : bca ? "BCa" : "percentile";
   out.p = std::min(1.0, 2 * std::min(drawn.p_loss, drawn.p_gain));
-  out.detectable = detectable_by_error(difference.standard_error, difference.degrees);
 }
 
 // One over the largest weight of a document.
@@ -276,7 +288,7 @@ std::vector<Comparison> compare_all(const std::vector<PairedScores>& columns, co
                                                                .seed = options.seed,
                                                                .threads = options.threads});
     for (size_t j = 0; j < m; ++j) {
-      judge_graded(out[graded[j]], columns[graded[j]], drawn[j]);
+      judge_graded(out[graded[j]], columns[graded[j]], drawn[j], options);
       judge_unchanged(out[graded[j]], columns[graded[j]], options.confidence);
     }
   }

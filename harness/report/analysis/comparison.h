@@ -51,12 +51,13 @@ struct Comparison {
   int64_t n = 0, clusters = 0, unpaired = 0;
   int64_t not_numbers = 0;  // items with a NaN or infinite score: then nothing below but the means is there
   double reference_mean = 0, own_mean = 0;
-  // Of PairedScores::loss. Binary scores of independent items: Newcombe's score interval, exact McNemar. Else: BCa
-  // bootstrap (percentile where BCa has none), stratified and clustered as the design says, and its two-sided p.
+  // Of PairedScores::loss. Binary scores of independent items: Newcombe's score interval, exact McNemar. Else,
+  // stratified and clustered as the design says: BCa bootstrap (percentile where BCa has none) and its two-sided p; of
+  // fewer than 60 documents a stratum Student's t (without any spread: the sign-flip test).
   double loss = 0, standard_error = 0;
   Interval interval;
-  // "Newcombe", "BCa", "percentile", "" when there is no interval. "nothing changed": resampling would say [0, 0], so
-  // it is what as many independent items allow whose scores lie in [0, 1]: -ln(alpha / 2) / n, the rule of three
+  // "Newcombe", "BCa", "percentile", "t", "" when there is no interval. "nothing changed": resampling would say [0, 0],
+  // so it is what as many independent items allow whose scores lie in [0, 1]: -ln(alpha / 2) / n, the rule of three
   // (Hanley and Lippman-Hand 1983), n being the items that the heaviest document is one of; `detectable` is of so many.
   std::string method;
   int64_t lost = 0, gained = 0;   // items that became worse, better
