@@ -162,7 +162,7 @@ TEST_CASE("records without samples keep their columns, and the table says so") {
   CHECK_THAT(text, ContainsSubstring("no samples: differences are those of the records"));
 }
 
-TEST_CASE("--only shows full precision and the points that match, with the numbers of all") {
+TEST_CASE("a glob shows full precision and the points that match, with the numbers of all") {
   const std::string all = tables(mixed(), TableKind::kMain, TableFormat::kTerminal);
   const std::string some =
       tables(mixed(), TableKind::kMain, TableFormat::kTerminal, "*needle tokens=512*k_bits=2 v_bits=2*");
