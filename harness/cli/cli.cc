@@ -35,7 +35,7 @@ std::string command_line(int argc, char** argv) {
 
 void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
   CLI::App* run = app.add_subcommand("run", "Run a sweep, or go on with one that was stopped");
-  static std::string sweep, out, data, only, shard;
+  static std::string sweep, out, data, only, shard, gate, baseline;
   static int64_t limit = 0;
   static uint64_t memory = 0;
   run->add_option("sweep", sweep, "The sweep's YAML file")->required();
@@ -47,6 +47,11 @@ void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
   run->add_option("--shard", shard,
                   "i/n: only the i-th of n shares of the prompts, beside other processes in one directory; "
                   "`kvsweep merge` makes the records");
+  CLI::Option* gated =
+      run->add_option("--gate", gate, "Rules as of `kvsweep gate`: stop when every verdict is certain, then judge")
+          ->needs("--out")
+          ->excludes("--shard");
+  run->add_option("--baseline", baseline, "What rules of --gate against a baseline compare with")->needs(gated);
   run->add_flag("--dry-run", options.dry_run, "Print the plan and stop");
   CLI::Option* memory_given =
       run->add_option("--memory", memory,
@@ -65,6 +70,7 @@ void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
     if (memory_given->count() > 0) options.memory = static_cast<int64_t>(memory);
     action = [&] {
       if (!shard.empty()) options.shard = Shard::parse(shard);
+      if (!gate.empty()) return run_gated(sweep, options, gate, baseline);
       return run_sweep(sweep, options);
     };
   });

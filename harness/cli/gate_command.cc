@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <fstream>
 
@@ -56,7 +58,54 @@ int gate(const GateArguments& given) {
   return report.exit_status();
 }
 
+// Looking costs at most a twentieth of the run's time.
+class GateRunWatch final : public RunWatch {
+ public:
+  GateRunWatch(const GateFile& file, const Results* baseline) : file_(file), baseline_(baseline) {}
+
+  void begin(const std::vector<ShardGroup>& groups) override { watch_.emplace(file_, groups, baseline_); }
+  bool decided(const std::vector<SampleRecord>& samples) override {
+    for (const SampleRecord& sample : samples) watch_->add(sample);
+    const auto now = Clock::now();
+    if (now < next_) return false;
+    verdicts_ = watch_->verdicts();
+    next_ = Clock::now() + 20 * (Clock::now() - now);
+    decided_ = std::all_of(verdicts_.begin(), verdicts_.end(), [](const auto& one) { return one.verdict.has_value(); });
+    return decided_;
+  }
+  bool decided() const { return decided_; }
+  const std::vector<WatchedVerdict>& verdicts() const { return verdicts_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  const GateFile& file_;
+  const Results* baseline_;
+  std::optional<GateWatch> watch_;
+  std::vector<WatchedVerdict> verdicts_;
+  Clock::time_point next_ = Clock::now();
+  bool decided_ = false;
+};
+
 }  // namespace
+
+int run_gated(const std::string& sweep, RunOptions options, const std::string& gates,
+              const std::string& baseline_path) {
+  const GateFile file = read_gates(gates);
+  std::optional<Results> baseline;
+  if (!baseline_path.empty()) baseline = read_results(baseline_path);
+  GateRunWatch watch(file, baseline ? &*baseline : nullptr);
+  options.watch = &watch;
+  const int status = run_sweep(sweep, options);
+  if (options.dry_run || status == kExitInterrupted) return status;
+  if (watch.decided()) {
+    fmt::print("{}", watch_to_terminal(file, watch.verdicts()));
+    return exit_status(watch.verdicts());
+  }
+  const GateReport report = run_gate(file, read_results(options.out.value()), baseline ? &*baseline : nullptr);
+  fmt::print("{}", gate_to_terminal(report));
+  return report.exit_status();
+}
 
 void add_gate(CLI::App& app, std::function<int()>& action) {
   static GateArguments given;

@@ -81,6 +81,9 @@ struct GroupRun {
   GroupPlan plan;
 };
 
+// What a watch waits for is decided.
+struct Decided {};
+
 class SweepRun {
  public:
   SweepRun(Sweep sweep, RunOptions options)
@@ -105,7 +108,8 @@ class SweepRun {
   bool own(const GroupRun& run, const Sample& sample) const;
   int64_t own_samples(const GroupRun& run) const;
   bool sample_done(const GroupRun& run, const Sample& sample) const;
-  ShardGroup shard_group(const GroupRun& run) const;
+  ShardGroup shard_group(const GroupRun& run, const std::vector<const SweepPoint*>& points) const;
+  void begin_watch(const std::vector<GroupRun>& runs) const;
   int64_t cache_budget(const GroupRun& run, const Llama& llama) const;
   void check_memory(const std::vector<GroupRun>& runs, const Llama& llama) const;
   EngineOptions engine_options(const GroupRun& run, const LoadedModel& model) const;
@@ -206,6 +210,9 @@ int SweepRun::run() {
       models.push_back(group.model);
   }
   log(fmt::format("{}: {} points in {} groups, {} to run", sweep_.name, points, sweep_.groups.size(), pending));
+  if (options_.watch != nullptr && models.size() > 1)
+    throw ConfigError(
+        fmt::format("{}: a gate can watch sweeps of one model, this one has {}", sweep_.file.string(), models.size()));
   for (const std::string& model : models) run_model(model);
   if (options_.dry_run) return kExitOk;
   if (options_.shard)
@@ -254,13 +261,29 @@ void SweepRun::run_model(const std::string& model) {
     items += own_samples(run) * std::ssize(run.pending);
   }
   store_->require_facts(facts);
+  if (options_.watch != nullptr) begin_watch(runs);
   Progress progress(seconds, items, "samples");
   progress_ = &progress;
   for (GroupRun& run : runs) {
-    if (options_.shard && own_samples(run) > 0) store_->append(shard_group(run));
+    if (options_.shard && own_samples(run) > 0) store_->append(shard_group(run, run.pending));
     run_group(run, loaded, progress);
   }
   progress_ = nullptr;
+}
+
+// Points that have their record already are watched too: rules ask for them.
+void SweepRun::begin_watch(const std::vector<GroupRun>& runs) const {
+  std::vector<ShardGroup> groups;
+  for (const GroupRun& run : runs) {
+    std::vector<const SweepPoint*> points;
+    for (const SweepPoint& point : run.group->points)
+      if (selected(point)) points.push_back(&point);
+    groups.push_back(shard_group(run, points));
+  }
+  options_.watch->begin(groups);
+  std::vector<SampleRecord> samples;
+  for (const auto& [unused, sample] : store_->samples()) samples.push_back(sample);
+  if (options_.watch->decided(samples)) throw Decided();
 }
 
 void SweepRun::prepare(GroupRun& run, const LoadedModel& model) {
@@ -320,10 +343,10 @@ int64_t SweepRun::own_samples(const GroupRun& run) const {
   return std::count_if(run.samples.begin(), run.samples.end(), [&](const Sample& s) { return own(run, s); });
 }
 
-ShardGroup SweepRun::shard_group(const GroupRun& run) const {
+ShardGroup SweepRun::shard_group(const GroupRun& run, const std::vector<const SweepPoint*>& points) const {
   ShardGroup group{run.reference_id, run.order, {}, {}};
   for (const Sample& sample : run.samples) group.samples.push_back(sample.id);
-  for (const SweepPoint* point : run.pending) {
+  for (const SweepPoint* point : points) {
     Record record = blank_record(run, *point);
     record.status = "failed";
     record.error = "not measured yet";
@@ -421,7 +444,9 @@ void SweepRun::store_sample(GroupRun& run, const std::vector<const SweepPoint*>&
     line.scores = run.group->task->score(sample, row.result.output);
     if (i == 0 && outcome.noise) line.noise = noise_of(*outcome.noise);
   }
-  if (!lines.empty()) store_->append(lines);
+  if (lines.empty()) return;
+  store_->append(lines);
+  if (options_.watch != nullptr && options_.watch->decided(lines)) throw Decided();
 }
 
 void SweepRun::fail(GroupRun& run, const SweepPoint& point, const std::string& error) {
@@ -506,6 +531,9 @@ int run_sweep(const fs::path& sweep_file, const RunOptions& options) {
                            [](const std::string& argument) { return resolve_model(argument).name; }};
   try {
     return SweepRun(load_sweep(sweep_file, tables), options).run();
+  } catch (const Decided&) {
+    log("what the run is watched for is decided; the same command without it measures the rest");
+    return kExitOk;
   } catch (const Interrupted&) {
     log("interrupted; everything up to the last whole prompt is written, the same command goes on from there");
     return kExitInterrupted;
