@@ -25,7 +25,7 @@ tasks:
   - {name: gsm8k, tokens: 1024, samples: 3, max_new_tokens: 24}
   - {name: triviaqa, tokens: 512, samples: 3}
   - {name: cnn_dailymail, tokens: 512, samples: 3, max_new_tokens: 24}
-  - {name: longbench, set: [trec, lcc, gov_report], source: minilongbench, tokens: 1024, samples: 3}
+  - {name: longbench, set: [trec, lcc, qasper], source: minilongbench, tokens: 1024, samples: 3}
   - {name: ruler, task: [niah_single_2, vt, fwe], tokens: 700, samples: 3}
   - {name: code, source: {source}, tokens: 700, samples: 3}
   - {name: kv_retrieval, tokens: 512, samples: 3}
