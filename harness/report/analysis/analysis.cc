@@ -16,12 +16,6 @@
 namespace kvsweep {
 namespace {
 
-std::string params_text(const Fields& params) {
-  std::string out;
-  for (const auto& [key, value] : params) out += fmt::format(" {}={}", key, value);
-  return out;
-}
-
 std::string first_line(const std::string& text) {
   return text.substr(0, text.find('\n'));
 }
@@ -276,6 +270,12 @@ PairedScores pooled_scores(const Results& results, const Pool& pool, const Poole
   for (size_t g = 0; g < pool.groups.size(); ++g)
     parts.push_back(paired_scores(results, *pool.groups[g], *row.rows[g]));
   return stack(parts);
+}
+
+std::string params_text(const Fields& params) {
+  std::string out;
+  for (const auto& [key, value] : params) out += fmt::format(" {}={}", key, value);
+  return out;
 }
 
 std::string configuration_of(const Record& record) {

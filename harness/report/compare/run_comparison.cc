@@ -8,6 +8,7 @@
 #include <set>
 
 #include "harness/core/error.h"
+#include "harness/report/analysis/analysis.h"
 #include "harness/report/text_table.h"
 
 namespace kvsweep {
@@ -15,15 +16,9 @@ namespace {
 
 using Outcome = RunComparison::Outcome;
 
-std::string params_text(const Fields& params) {
-  std::string out;
-  for (const auto& [key, value] : params) out += fmt::format(" {}={}", key, value);
-  return out;
-}
-
 std::string key_of(const Record& record, const Allowed& allowed) {
   const Point& p = record.point;
-  std::string key = fmt::format("{}\n{}{}", p.task, p.scheme, params_text(p.scheme_params));
+  std::string key = fmt::format("{}\n{}", p.task, configuration_of(record));
   const auto add = [&](const char* field, const std::string& value) {
     if (!allowed.contains(field)) key += fmt::format("\n{} {}", field, value);
   };
@@ -111,8 +106,7 @@ TextTable differing(const RunComparison& comparison) {
     const Comparison& c = *pair.loss;
     const auto shown = [&](double mean) { return number(c.exponential ? std::exp(mean) : mean, 4); };
     table.rows.push_back({fmt::format("{} {} {}", pair.a->point.task, pair.a->point.tokens, pair.a->point.view),
-                          pair.a->point.scheme + params_text(pair.a->point.scheme_params), fmt::to_string(c.n),
-                          shown(c.reference_mean), shown(c.own_mean),
+                          configuration_of(*pair.a), fmt::to_string(c.n), shown(c.reference_mean), shown(c.own_mean),
                           fmt::format("{} [{}, {}]", number(c.loss, 4, true), number(c.interval.low, 4, true),
                                       number(c.interval.high, 4, true)),
                           fmt::format("{}/{}", c.lost, c.gained), number(c.p_adjusted, 4),

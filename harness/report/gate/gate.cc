@@ -324,36 +324,16 @@ PairedScores Gate::paired(const GateRule& rule, const Record& record, const std:
   return scores;
 }
 
-// The groups one behind the other: each is a stratum, and a document of one is not one of another.
 PairedScores Gate::pooled(const GateRule& rule, Job& job) const {
-  PairedScores all;
-  all.design.weighting = Weighting::kStrata;
-  int32_t documents = 0;
-  for (size_t g = 0; g < job.records.size(); ++g) {
-    const Record& record = *job.records[g];
-    require_measured(record);
-    const PairedScores one = paired(rule, record, rule.metric_of(record), job);
-    if (g == 0) {
-      all.metric = one.metric;
-      all.exponential = one.exponential;
-      all.higher_is_better = one.higher_is_better;
-    }
-    if (one.exponential != all.exponential || loss_range(one).has_value() != loss_range(g == 0 ? one : all).has_value())
-      throw NoNumbers{fmt::format("{} and {} cannot be averaged; write a rule for each", all.metric, one.metric)};
-    if (one.metric != all.metric) all.metric = "score";
-    const auto clusters = static_cast<int32_t>(one.item.size());
-    for (size_t i = 0; i < one.item.size(); ++i) {
-      all.item.push_back(one.item[i]);
-      all.reference.push_back(one.reference[i]);
-      all.own.push_back(one.own[i]);
-      all.loss.push_back(one.loss[i]);
-      all.design.stratum.push_back(static_cast<int32_t>(g));
-      all.design.cluster.push_back(documents +
-                                   (one.design.cluster.empty() ? static_cast<int32_t>(i) : one.design.cluster[i]));
-    }
-    documents += clusters;
+  std::vector<PairedScores> parts;
+  for (const Record* record : job.records) {
+    require_measured(*record);
+    parts.push_back(paired(rule, *record, rule.metric_of(*record), job));
+    const PairedScores &first = parts.front(), &one = parts.back();
+    if (one.exponential != first.exponential || one.unit_range != first.unit_range)
+      throw NoNumbers{fmt::format("{} and {} cannot be averaged; write a rule for each", first.metric, one.metric)};
   }
-  return all;
+  return stack(parts);
 }
 
 // Strata of one cluster have no spread of their own; as one stratum the mean is the same.
@@ -378,7 +358,7 @@ void Gate::judge_margin(const GateRule& rule, Job& job) const {
   set_flips(verdict, scores);
   Margin margin;
   margin.confidence = rule.confidence;
-  margin.range = loss_range(scores);
+  margin.range = scores.unit_range ? std::optional(Interval{-1, 1}) : std::nullopt;
   if (scores.exponential) {
     margin.max_loss = std::log(*rule.max_ratio);
   } else {
@@ -545,14 +525,6 @@ void require_baseline(const GateFile& file, const Results* baseline) {
 GateReport run_gate(const GateFile& file, const Results& run, const Results* baseline, const Allowed& allowed) {
   require_baseline(file, baseline);
   return Gate(file, run, baseline, allowed).judge();
-}
-
-std::optional<Interval> loss_range(const PairedScores& scores) {
-  const auto in_unit = [](double value) { return value >= 0 && value <= 1; };
-  if (scores.exponential || !std::all_of(scores.own.begin(), scores.own.end(), in_unit) ||
-      !std::all_of(scores.reference.begin(), scores.reference.end(), in_unit))
-    return std::nullopt;
-  return Interval{-1, 1};
 }
 
 const char* name_of(Verdict verdict) {

@@ -69,9 +69,6 @@ GateReport run_gate(const GateFile& file, const Results& run, const Results* bas
 // Throws ConfigError that names the first rule which needs a baseline when there is none.
 void require_baseline(const GateFile& file, const Results* baseline);
 
-// Of paired scores whether all are in [0, 1]: what a difference of one item can be, for Margin::range. None otherwise.
-std::optional<Interval> loss_range(const PairedScores& scores);
-
 const char* name_of(Verdict verdict);  // "PASS", "FAIL", "INCONCLUSIVE"
 
 }  // namespace kvsweep
