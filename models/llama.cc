@@ -9,6 +9,7 @@
 #include <atomic>
 #include <limits>
 #include <numeric>
+#include <optional>
 
 #include "harness/attention/attention.h"
 #include "harness/attention/one_pass.h"
@@ -39,29 +40,22 @@ void check_tokens(std::span<const int32_t> tokens, const LlamaConfig& config) {
     TORCH_CHECK(token >= 0 && token < config.vocab, "Llama: token ", token, " is outside [0, ", config.vocab - 1, "]");
 }
 
-// Whether queries of a one-pass row read tokens that are compressed later, while it is read.
-struct Changes {
-  bool any = false;
-  bool earlier = false;  // some of them came before the row
-};
-Changes changes_of(const CompressedFrom& forms, int64_t position, int64_t count) {
-  Changes changes;
+// The first token that queries of a one-pass row read exact and that is compressed while the row is read; nothing:
+// none.
+std::optional<int64_t> first_changing(const CompressedFrom& forms, int64_t position, int64_t count) {
+  std::optional<int64_t> first;
   for (const at::Tensor* side : {&forms.keys, &forms.values}) {
     const int64_t* from = side->const_data_ptr<int64_t>();
-    for (int64_t t = 0; t < position + count; ++t) {
-      if (from[t] <= std::max(t, position) || from[t] >= position + count) continue;
-      changes.any = true;
-      changes.earlier = changes.earlier || t < position;
-    }
+    for (int64_t t = 0; t < first.value_or(position + count); ++t)
+      if (from[t] > std::max(t, position) && from[t] < position + count) first = t;
   }
-  return changes;
+  return first;
 }
 
-// A row's own keys or values behind those before it; zeros where these are never read.
-at::Tensor with_earlier(const at::Tensor& held, const at::Tensor& own, int64_t position) {
+// A row's own keys or values behind earlier ones.
+at::Tensor behind(const at::Tensor& held, const at::Tensor& own) {
   const at::Tensor rows = own.to(at::kFloat);
-  if (position == 0) return rows;
-  return at::cat({held.defined() ? held : at::zeros({rows.size(0), position, rows.size(2)}, rows.options()), rows}, 1);
+  return held.defined() ? at::cat({held, rows}, 1) : rows;
 }
 
 void check_row(const Row& row, const LlamaConfig& config) {
@@ -272,10 +266,10 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
                    .position = row.position};
   const at::Tensor q = qkv_heads(whole, 0, config_.heads);
   if (row.kept != nullptr) row.kept->push_back({all.k.contiguous(), all.v.contiguous(), row.position});
-  const Changes changes = row.forms == nullptr ? Changes{} : changes_of(*row.forms, row.position, count);
-  DecodedTokens held;  // what the cache has before the row
-  if (changes.earlier) {
-    held = decode_stored(row.cache->read(layer));
+  const auto changing = row.forms == nullptr ? std::nullopt : first_changing(*row.forms, row.position, count);
+  DecodedTokens held;  // what the cache has before the row, from `changing` on
+  if (changing && *changing < row.position) {
+    held = decode_stored(row.cache->read(layer), *changing);
     held = {held.k.clone(), held.v.clone()};
   }
   int64_t done = 0;
@@ -294,10 +288,11 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
   }
   if (row.forms != nullptr) {
     OnePass tokens{row.cache->read(layer), {}, {}, *row.forms};
-    if (changes.any) {
+    if (changing) {
       const bool pending = tokens.after.keys.back().rotation == KeyRotation::kPending;
-      tokens.k = with_earlier(held.k, pending ? all.k : rope_->apply(all.k, row.position), row.position);
-      tokens.v = with_earlier(held.v, all.v, row.position);
+      tokens.first = std::min(*changing, row.position);
+      tokens.k = behind(held.k, pending ? all.k : rope_->apply(all.k, row.position));
+      tokens.v = behind(held.v, all.v);
     }
     const AttentionResult result = attend_one_pass(tokens, q, row.position, *rope_);
     attended.narrow(0, first, count).copy_(result.output.flatten(1));

@@ -217,7 +217,7 @@ void finish(const Planned& plan, const Spaces& back, int64_t head, const float* 
 struct Side {
   const int64_t* from = nullptr;  // [S]: the query that first reads a token of a lossy run as the run has it
   std::vector<bool> lossy;        // of each run
-  cpu::Run exact;                 // all S tokens
+  cpu::Run exact;                 // tokens from exact.first on
 };
 
 constexpr int64_t kWhole = std::numeric_limits<int64_t>::max();
@@ -253,7 +253,7 @@ std::vector<cpu::Run> runs_until(const std::vector<cpu::Run>& runs, int64_t exac
   cpu::Run& tail = seen.emplace_back(side.exact);
   tail.first = exact_from;
   tail.tokens = end - exact_from;
-  tail.data += exact_from * tail.row_bytes;
+  tail.data += (exact_from - side.exact.first) * tail.row_bytes;
   return seen;
 }
 
@@ -468,8 +468,8 @@ std::optional<FusedAttention> attend_fused(const KvView& view, const at::Tensor&
 namespace {
 
 // False: tokens are not compressed in their order.
-bool plan_side(const c10::SmallVector<KvRun, 3>& runs, const at::Tensor& from, const at::Tensor& rows, bool pending,
-               Side& side) {
+bool plan_side(const c10::SmallVector<KvRun, 3>& runs, const at::Tensor& from, const at::Tensor& rows,
+               int64_t first_row, bool pending, Side& side) {
   side.from = from.const_data_ptr<int64_t>();
   int64_t first = 0, latest = std::numeric_limits<int64_t>::min();
   for (const KvRun& run : runs) {
@@ -480,6 +480,7 @@ bool plan_side(const c10::SmallVector<KvRun, 3>& runs, const at::Tensor& from, c
     }
     first += run.tokens;
   }
+  side.exact.first = first_row;
   side.exact.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
   side.exact.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
   side.exact.row_bytes = rows.size(2) * static_cast<int64_t>(sizeof(float));
@@ -504,11 +505,14 @@ std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const
   const at::Tensor k = tokens.k.contiguous(), v = tokens.v.contiguous();
   const at::Tensor key_forms = tokens.forms.keys.contiguous(), value_forms = tokens.forms.values.contiguous();
   Side keys, values;
-  if (!plan_side(view.keys, key_forms, k, pending, keys) || !plan_side(view.values, value_forms, v, false, values))
+  if (!plan_side(view.keys, key_forms, k, tokens.first, pending, keys) ||
+      !plan_side(view.values, value_forms, v, tokens.first, false, values))
     return std::nullopt;
   Planned plan = plan_view(view, q, position, rope);
-  TORCH_CHECK(position + q.size(1) == plan.job.tokens && k.size(1) == plan.job.tokens && v.size(1) == plan.job.tokens,
-              "one pass: queries ", position, " to ", position + q.size(1) - 1, " over ", plan.job.tokens, " tokens");
+  const int64_t exact = plan.job.tokens - tokens.first;
+  TORCH_CHECK(position + q.size(1) == plan.job.tokens && k.size(1) == exact && v.size(1) == exact, "one pass: queries ",
+              position, " to ", position + q.size(1) - 1, " over ", plan.job.tokens, " tokens, exact ones from ",
+              tokens.first);
   const at::Tensor mapped = map_queries(plan, q, kernels);
   plan.job.q = mapped.const_data_ptr<float>();
   const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());

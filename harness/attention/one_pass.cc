@@ -23,6 +23,16 @@ at::Tensor decode_run(const KvRun& run) {
   return run.basis.defined() ? x.matmul(run.basis.to(at::kFloat).transpose(-1, -2)) : x;
 }
 
+at::Tensor decode_runs(const c10::SmallVector<KvRun, 3>& runs, int64_t first) {
+  std::vector<at::Tensor> parts;
+  for (const KvRun& run : runs) {
+    if (first < run.tokens) parts.push_back(first == 0 ? decode_run(run) : decode_run(run).slice(1, first));
+    first = std::max<int64_t>(first - run.tokens, 0);
+  }
+  TORCH_CHECK(!parts.empty(), "attention: no tokens to decode");
+  return joined(parts);
+}
+
 // Tokens of [0, tokens) whose form changes for a query in (first, last].
 at::Tensor changing(const at::Tensor& from, int64_t tokens, int64_t first, int64_t last) {
   const at::Tensor own = from.narrow(0, 0, tokens);
@@ -73,14 +83,8 @@ class MergedTokens {
 
 }  // namespace
 
-DecodedTokens decode_stored(const KvView& view) {
-  std::vector<at::Tensor> keys, values;
-  for (const KvRun& run : view.keys)
-    if (run.tokens > 0) keys.push_back(decode_run(run));
-  for (const KvRun& run : view.values)
-    if (run.tokens > 0) values.push_back(decode_run(run));
-  TORCH_CHECK(!keys.empty() && !values.empty(), "attention: a view without tokens");
-  return {joined(keys), joined(values)};
+DecodedTokens decode_stored(const KvView& view, int64_t first) {
+  return {decode_runs(view.keys, first), decode_runs(view.values, first)};
 }
 
 DecodedTokens decode_view(const KvView& view, const Rope& rope) {
@@ -111,7 +115,10 @@ AttentionResult attend_one_pass(const OnePass& tokens, const at::Tensor& q, int6
 at::Tensor attend_one_pass_reference(const OnePass& tokens, const at::Tensor& q, int64_t position, const Rope& rope) {
   const DecodedTokens after = decode_view(tokens.after, rope);
   const bool pending = !tokens.after.keys.empty() && tokens.after.keys.back().rotation == KeyRotation::kPending;
-  const at::Tensor before_k = pending ? rope.apply(tokens.k, 0) : tokens.k;
+  const auto from_start = [&](const at::Tensor& x) {
+    return tokens.first == 0 ? x : at::cat({at::zeros({x.size(0), tokens.first, x.size(2)}, x.options()), x}, 1);
+  };
+  const at::Tensor before_k = from_start(pending ? rope.apply(tokens.k, tokens.first) : tokens.k);
   const int64_t query_heads = q.size(0), queries = q.size(1), dim = q.size(2), heads = after.k.size(0);
   TORCH_CHECK(position + queries == after.k.size(1), "one pass: queries ", position, " to ", position + queries - 1,
               " over ", after.k.size(1), " tokens");
@@ -119,7 +126,7 @@ at::Tensor attend_one_pass_reference(const OnePass& tokens, const at::Tensor& q,
   const int64_t groups = query_heads / heads;
   const int64_t newest = position + queries - 1;
   MergedTokens keys(before_k, after.k, tokens.forms.keys, position, newest);
-  MergedTokens values(tokens.v, after.v, tokens.forms.values, position, newest);
+  MergedTokens values(from_start(tokens.v), after.v, tokens.forms.values, position, newest);
   const at::Tensor output = at::empty({queries, query_heads, dim}, q.options());
   for (int64_t at = 0; at < queries; at += kBlock) {
     const int64_t count = std::min(kBlock, queries - at), first = position + at, last = first + count - 1;

@@ -48,6 +48,14 @@ void append(KvCache& cache, const Trace& trace, int64_t from, int64_t to) {
   }
 }
 
+// The first of the tokens that a query from `start` on reads in both forms; `count`: none.
+int64_t first_changing(const CompressedFrom& forms, int64_t start, int64_t count) {
+  for (int64_t t = 0; t < count; ++t)
+    for (const at::Tensor* side : {&forms.keys, &forms.values})
+      if (const auto from = (*side)[t].item<int64_t>(); from > std::max(t, start) && from < count) return t;
+  return count;
+}
+
 // Both ways store the same keys and values, so that no code can fall on the other side of a border. start: tokens that
 // the cache holds before the pass. The reference attention is asked as well unless `bits` alone count.
 void check(const Scheme& scheme, int64_t start, int64_t count, bool bits) {
@@ -67,8 +75,9 @@ void check(const Scheme& scheme, int64_t start, int64_t count, bool bits) {
     reads.push_back(compressed_reads(view, t));
   }
   DecodedTokens held;
-  if (start > 0) {
-    held = decode_stored(whole->read(1));
+  const int64_t first = std::min(start, first_changing(forms, start, count));
+  if (first < start) {
+    held = decode_stored(whole->read(1), first);
     held = {held.k.clone(), held.v.clone()};  // before the next append moves them
   }
   const int64_t slab = scheme.traits().append_invariant ? count - start : 1;
@@ -79,7 +88,8 @@ void check(const Scheme& scheme, int64_t start, int64_t count, bool bits) {
   const bool pending = tokens.after.keys.back().rotation == KeyRotation::kPending;
   tokens.k = pending ? own_k : rope().apply(own_k.contiguous(), start);
   tokens.v = own_v;
-  if (start > 0) {
+  tokens.first = first;
+  if (first < start) {
     tokens.k = at::cat({held.k, tokens.k}, 1);
     tokens.v = at::cat({held.v, tokens.v}, 1);
   }
