@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <span>
 #include <vector>
 
 namespace kvsweep {
@@ -143,9 +142,10 @@ void check_positions(const cpu::Job& job, const Rope& rope) {
   }
 }
 
-int64_t align_of(const std::vector<cpu::Run>& keys) {
+// Of the runs that begin before token `end`.
+int64_t align_of(const std::vector<cpu::Run>& keys, int64_t end) {
   const auto packed = std::find_if(keys.begin(), keys.end(), [](const cpu::Run& run) { return run.packed; });
-  return packed == keys.end() ? 0 : packed->first % (cpu::kMostAlign + 1);
+  return packed == keys.end() || packed->first >= end ? 0 : packed->first % (cpu::kMostAlign + 1);
 }
 
 Planned plan_view(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope) {
@@ -159,7 +159,7 @@ Planned plan_view(const KvView& view, const at::Tensor& q, int64_t position, con
               " values");
   TORCH_CHECK(q.size(0) % job.heads == 0, "attention: ", q.size(0), " query heads over ", job.heads, " kv-heads");
   job.groups = q.size(0) / job.heads;
-  job.align = align_of(job.keys);
+  job.align = align_of(job.keys, job.tokens);
   job.position = position;
   job.first_position = view.position;
   job.visible = std::clamp(position + 1 - view.position, -job.queries, job.tokens);
@@ -213,14 +213,13 @@ void finish(const Planned& plan, const Spaces& back, int64_t head, const float* 
   for (int64_t d = 0; d < dim; ++d) out[d] /= state[1];
 }
 
-// A side's tokens while queries go by: runs as they are in the end, and every token as it comes.
+// A side's tokens while queries go by: runs as they are in the end, and when each became so.
 struct Side {
   const int64_t* from = nullptr;  // [S]: the query that first reads a token of a lossy run as the run has it
   std::vector<bool> lossy;        // of each run
-  cpu::Run exact;                 // tokens from exact.first on
 };
 
-constexpr int64_t kWhole = std::numeric_limits<int64_t>::max();
+constexpr int64_t kWhole = cpu::Stretch::kNoToken;
 
 // The first token that the query at `position` does not read as its run has it; past the position: there is none.
 int64_t first_exact(const Side& side, const std::vector<cpu::Run>& runs, int64_t position) {
@@ -228,77 +227,37 @@ int64_t first_exact(const Side& side, const std::vector<cpu::Run>& runs, int64_t
     if (!side.lossy[r]) continue;
     const int64_t* begin = side.from + runs[r].first;
     const int64_t* at = std::upper_bound(begin, begin + runs[r].tokens, position);
-    if (at != begin + runs[r].tokens) return runs[r].first + (at - begin);
+    const int64_t token = runs[r].first + (at - begin);
+    if (at != begin + runs[r].tokens) return token > position ? kWhole : token;
   }
   return kWhole;
 }
 
-// Consecutive queries that see the same tokens in the same forms, but for their own.
-struct Stretch {
+// Consecutive queries with the same chunks.
+struct Block {
   int64_t first = 0, queries = 0;
-  int64_t last = 0;              // position of the last query
-  int64_t keys = 0, values = 0;  // first_exact(), or kWhole when past the positions
-  size_t key_runs = 0;           // that begin at or before them
+  int64_t align = 0;
+  std::vector<cpu::Stretch> stretches;
 };
 
-// Of the first `end` tokens, exact from one on.
-std::vector<cpu::Run> runs_until(const std::vector<cpu::Run>& runs, int64_t exact_from, const Side& side, int64_t end) {
-  std::vector<cpu::Run> seen;
-  for (const cpu::Run& run : runs) {
-    if (run.first >= std::min(exact_from, end)) break;
-    seen.push_back(run);
-    seen.back().tokens = std::min(run.tokens, exact_from - run.first);
-  }
-  if (exact_from == kWhole) return seen;
-  cpu::Run& tail = seen.emplace_back(side.exact);
-  tail.first = exact_from;
-  tail.tokens = end - exact_from;
-  tail.data += (exact_from - side.exact.first) * tail.row_bytes;
-  return seen;
-}
-
-cpu::Job seen_by(const cpu::Job& job, const Side& keys, const Side& values, const Stretch& stretch) {
-  cpu::Job seen = job;
-  seen.tokens = stretch.last + 1;
-  seen.keys = runs_until(job.keys, stretch.keys, keys, seen.tokens);
-  seen.values = runs_until(job.values, stretch.values, values, seen.tokens);
-  seen.align = align_of(seen.keys);
-  return seen;
-}
-
 // Of at most so many queries each.
-std::vector<Stretch> stretches_of(const cpu::Job& job, const Side& keys, const Side& values, int64_t most) {
-  std::vector<Stretch> stretches;
+std::vector<Block> blocks_of(const cpu::Job& job, const Side& keys, const Side& values, int64_t most) {
+  std::vector<Block> blocks;
   for (int64_t i = 0; i < job.queries; ++i) {
     const int64_t position = job.position + i;
-    const auto cut = [&](const Side& side, const std::vector<cpu::Run>& runs) {
-      const int64_t exact = first_exact(side, runs, position);
-      return exact > position ? kWhole : exact;
-    };
-    const auto begun = static_cast<size_t>(
-        std::count_if(job.keys.begin(), job.keys.end(), [&](const cpu::Run& run) { return run.first <= position; }));
-    const int64_t of_keys = cut(keys, job.keys), of_values = cut(values, job.values);
-    const bool same = !stretches.empty() && stretches.back().keys == of_keys && stretches.back().values == of_values &&
-                      stretches.back().key_runs == begun && stretches.back().queries < most;
-    if (!same) stretches.push_back({i, 0, position, of_keys, of_values, begun});
-    ++stretches.back().queries;
-    stretches.back().last = position;
-  }
-  return stretches;
-}
-
-// Consecutive stretches of at most so many queries together: the first of each block, and the number of all.
-std::vector<size_t> blocks_of(const std::vector<Stretch>& stretches, int64_t most) {
-  std::vector<size_t> blocks;
-  int64_t queries = most;
-  for (size_t i = 0; i < stretches.size(); ++i) {
-    if (queries + stretches[i].queries > most) {
-      blocks.push_back(i);
-      queries = 0;
+    cpu::Stretch one{job.groups, first_exact(keys, job.keys, position), first_exact(values, job.values, position)};
+    const int64_t align = align_of(job.keys, std::min(one.keys, position + 1));
+    if (blocks.empty() || blocks.back().queries == most || blocks.back().align != align) {
+      blocks.push_back({i, 0, align, {}});
     }
-    queries += stretches[i].queries;
+    Block& block = blocks.back();
+    ++block.queries;
+    if (!block.stretches.empty() && block.stretches.back().keys == one.keys &&
+        block.stretches.back().values == one.values)
+      block.stretches.back().rows += one.rows;
+    else
+      block.stretches.push_back(one);
   }
-  blocks.push_back(stretches.size());
   return blocks;
 }
 
@@ -319,20 +278,20 @@ class Attention {
       split_queries(block());
   }
 
-  // Queries of which each stretch sees tokens in forms of its own.
+  // Queries that see tokens in forms of their own.
   void run(const Side& keys, const Side& values) const {
-    const std::vector<Stretch> stretches = stretches_of(job_, keys, values, block());
-    const auto whole = [](const Stretch& stretch) { return stretch.keys == kWhole && stretch.values == kWhole; };
-    if (std::all_of(stretches.begin(), stretches.end(), whole)) return run();
-    const std::vector<size_t> blocks = blocks_of(stretches, block());
-    const auto count = static_cast<int64_t>(blocks.size()) - 1;
+    const std::vector<Block> blocks = blocks_of(job_, keys, values, block());
+    const auto count = static_cast<int64_t>(blocks.size());
     at::parallel_for(0, job_.heads * count, grain(block() * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
-      const Room room(*this, block());
+      cpu::Job job = job_;
+      job.stretches = {{}};
+      const Room room(*this, job, block());
       for (int64_t i = begin; i < end; ++i) {
-        const auto b = static_cast<size_t>(i / job_.heads);
-        attend_stretches({stretches.begin() + static_cast<std::ptrdiff_t>(blocks[b]),
-                          stretches.begin() + static_cast<std::ptrdiff_t>(blocks[b + 1])},
-                         keys, values, i % job_.heads, room);
+        const Block& block = blocks[static_cast<size_t>(i / job_.heads)];
+        job.tokens = job_.position + block.first + block.queries;
+        job.align = block.align;
+        job.stretches = block.stretches;
+        attend_block(job, i % job_.heads, block.first, block.queries, room);
       }
     });
   }
@@ -371,72 +330,34 @@ class Attention {
   void split_queries(int64_t block) const {
     const int64_t blocks = (job_.queries + block - 1) / block;
     at::parallel_for(0, job_.heads * blocks, grain(block * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
-      const Room room(*this, block);
+      const Room room(*this, job_, block);
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = i % blocks * block;
-        attend_block(i / blocks, first, std::min(block, job_.queries - first), room);
+        attend_block(job_, i / blocks, first, std::min(block, job_.queries - first), room);
       }
     });
   }
 
   // What a thread computes a block of queries in.
   struct Room {
-    Room(const Attention& of, int64_t block)
-        : scratch(of.floats(of.kernels_.scratch_floats(of.job_, block * of.job_.groups))),
-          states(of.floats(2 * block * of.job_.groups * of.job_.state_floats())),
-          row(of.floats(of.job_.dim)) {}
+    Room(const Attention& of, const cpu::Job& job, int64_t block)
+        : scratch(of.floats(of.kernels_.scratch_floats(job, block * job.groups))),
+          states(of.floats(2 * block * job.groups * job.state_floats())),
+          row(of.floats(job.dim)) {}
     at::Tensor scratch, states, row;
   };
 
-  void attend_block(int64_t head, int64_t first, int64_t queries, const Room& room) const {
-    auto* all = room.states.mutable_data_ptr<float>();
-    add_chunks(job_, head, first, queries, 0, job_.chunks(), all, room);
-    write_block(head, first, queries, all, room);
-  }
-
-  // What all of them see in the same form is read once for all, whole chunks of it; the rest for each as it sees it.
-  void attend_stretches(std::span<const Stretch> stretches, const Side& keys, const Side& values, int64_t head,
-                        const Room& room) const {
-    const int64_t first = stretches.front().first, width = job_.groups * job_.state_floats();
-    const int64_t queries = stretches.back().first + stretches.back().queries - first;
-    const int64_t shared = shared_chunks(stretches, keys, values);
-    auto* all = room.states.mutable_data_ptr<float>();
-    add_chunks(job_, head, first, queries, 0, shared, all, room);
-    for (const Stretch& stretch : stretches) {
-      const cpu::Job job = seen_by(job_, keys, values, stretch);
-      add_chunks(job, head, stretch.first, stretch.queries, shared, job.chunks(), all + (stretch.first - first) * width,
-                 room);
-    }
-    write_block(head, first, queries, all, room);
-  }
-
-  int64_t shared_chunks(std::span<const Stretch> stretches, const Side& keys, const Side& values) const {
-    int64_t end = std::numeric_limits<int64_t>::max();
-    for (const Stretch& stretch : stretches) {
-      if (seen_by(job_, keys, values, stretch).align != job_.align) return 0;
-      end = std::min({end, stretch.keys, stretch.values, job_.position + stretch.first + 1});
-    }
-    int64_t chunks = 0;
-    while (chunks < job_.chunks() && job_.chunk_begin(chunks + 1) <= end) ++chunks;
-    return chunks;
-  }
-
-  // Chunks [from, to) of what `queries` queries see of a job, into the states of the chunks before them.
-  void add_chunks(const cpu::Job& job, int64_t head, int64_t first, int64_t queries, int64_t from, int64_t to,
-                  float* all, const Room& room) const {
+  void attend_block(const cpu::Job& job, int64_t head, int64_t first, int64_t queries, const Room& room) const {
     const int64_t rows = queries * job.groups, width = job.state_floats();
-    float* one = room.states.mutable_data_ptr<float>() + room.states.numel() / 2;
-    for (int64_t chunk = from; chunk < to; ++chunk) {
+    auto *all = room.states.mutable_data_ptr<float>(), *one = all + room.states.numel() / 2;
+    for (int64_t chunk = 0; chunk < job.chunks(); ++chunk) {
       kernels_.attend_chunk(job, head, first * job.groups, rows, chunk, chunk == 0 ? all : one,
                             room.scratch.mutable_data_ptr<float>());
       if (chunk == 0) continue;
       for (int64_t row = 0; row < rows; ++row) kernels_.merge(all + row * width, one + row * width, width);
     }
-  }
-
-  void write_block(int64_t head, int64_t first, int64_t queries, const float* states, const Room& room) const {
-    for (int64_t row = 0; row < queries * job_.groups; ++row)
-      write(head, first * job_.groups + row, states + row * job_.state_floats(), room.row.mutable_data_ptr<float>());
+    for (int64_t row = 0; row < rows; ++row)
+      write(head, first * job.groups + row, all + row * width, room.row.mutable_data_ptr<float>());
   }
 
   void write(int64_t head, int64_t row, const float* state, float* room) const {
@@ -468,8 +389,7 @@ std::optional<FusedAttention> attend_fused(const KvView& view, const at::Tensor&
 namespace {
 
 // False: tokens are not compressed in their order.
-bool plan_side(const c10::SmallVector<KvRun, 3>& runs, const at::Tensor& from, const at::Tensor& rows,
-               int64_t first_row, bool pending, Side& side) {
+bool plan_side(const c10::SmallVector<KvRun, 3>& runs, const at::Tensor& from, Side& side) {
   side.from = from.const_data_ptr<int64_t>();
   int64_t first = 0, latest = std::numeric_limits<int64_t>::min();
   for (const KvRun& run : runs) {
@@ -480,12 +400,18 @@ bool plan_side(const c10::SmallVector<KvRun, 3>& runs, const at::Tensor& from, c
     }
     first += run.tokens;
   }
-  side.exact.first = first_row;
-  side.exact.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
-  side.exact.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
-  side.exact.row_bytes = rows.size(2) * static_cast<int64_t>(sizeof(float));
-  side.exact.pending = pending;
   return true;
+}
+
+cpu::Run exact_rows(const at::Tensor& rows, int64_t first, bool pending) {
+  cpu::Run run;
+  run.first = first;
+  run.tokens = rows.size(1);
+  run.pending = pending;
+  run.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
+  run.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
+  run.row_bytes = rows.size(2) * static_cast<int64_t>(sizeof(float));
+  return run;
 }
 
 bool has_rotation(const KvView& view, KeyRotation rotation) {
@@ -505,14 +431,14 @@ std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const
   const at::Tensor k = tokens.k.contiguous(), v = tokens.v.contiguous();
   const at::Tensor key_forms = tokens.forms.keys.contiguous(), value_forms = tokens.forms.values.contiguous();
   Side keys, values;
-  if (!plan_side(view.keys, key_forms, k, tokens.first, pending, keys) ||
-      !plan_side(view.values, value_forms, v, tokens.first, false, values))
-    return std::nullopt;
+  if (!plan_side(view.keys, key_forms, keys) || !plan_side(view.values, value_forms, values)) return std::nullopt;
   Planned plan = plan_view(view, q, position, rope);
   const int64_t exact = plan.job.tokens - tokens.first;
   TORCH_CHECK(position + q.size(1) == plan.job.tokens && k.size(1) == exact && v.size(1) == exact, "one pass: queries ",
               position, " to ", position + q.size(1) - 1, " over ", plan.job.tokens, " tokens, exact ones from ",
               tokens.first);
+  plan.job.exact_keys = exact_rows(k, tokens.first, pending);
+  plan.job.exact_values = exact_rows(v, tokens.first, false);
   const at::Tensor mapped = map_queries(plan, q, kernels);
   plan.job.q = mapped.const_data_ptr<float>();
   const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());

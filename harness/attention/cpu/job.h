@@ -32,6 +32,13 @@ struct Run {
   Metadata scale, zero;
 };
 
+// Consecutive rows of q that read tokens as they came, before they were compressed.
+struct Stretch {
+  int64_t rows = 0;
+  int64_t keys = kNoToken, values = kNoToken;  // the first such token; all that come after it are
+  static constexpr int64_t kNoToken = INT64_MAX;
+};
+
 // Chunks are cut at `align + n * kChunkTokens` tokens of the view, whoever computes them: what a query sees of a chunk
 // is one partial softmax, and partial softmaxes are merged in order.
 inline constexpr int64_t kChunkTokens = 512, kMostAlign = 63;
@@ -45,6 +52,9 @@ struct Job {
   const int64_t* positions = nullptr;  // [S]
   const bool* keep = nullptr;          // [H, S]
   std::vector<Run> keys, values;
+  // Of the rows of one call of attend_chunk; none: all read the runs as they are.
+  std::vector<Stretch> stretches;
+  Run exact_keys, exact_values;  // float32 rows of the tokens from `first` on, as they came
   int64_t value_spaces = 1;
   const float* q = nullptr;  // [key spaces, H, T * G, D], scaled; row i * G + g is query i of the group's g-th head
   const float *cos = nullptr, *sin = nullptr;  // [positions, D / 2], for pending keys
@@ -61,7 +71,8 @@ struct Kernels {
   int64_t dim_multiple;  // head dims that these kernels take
   // Floats of scratch that attend_chunk needs for so many rows.
   int64_t (*scratch_floats)(const Job& job, int64_t rows);
-  // Rows [first_row, first_row + rows) of one kv-head over one chunk. states: [rows, state_floats()], written.
+  // Rows [first_row, first_row + rows) of one kv-head over one chunk. states: [rows, state_floats()], written. The bits
+  // of a row do not depend on the rows beside it, nor on tokens that it does not see.
   void (*attend_chunk)(const Job& job, int64_t head, int64_t first_row, int64_t rows, int64_t chunk, float* states,
                        float* scratch);
   // Into the state of a row, the state of tokens after those that it has.

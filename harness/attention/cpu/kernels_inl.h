@@ -428,7 +428,7 @@ void score_tile(const Codes& codes, const uint32_t* words, int64_t tile, int64_t
 
 // Scratch of one call of attend_chunk.
 struct Room {
-  float *scores, *q, *q_scaled, *bias, *q_sums;
+  float *scores, *held, *q, *q_scaled, *bias, *q_sums;
   float *words, *tile, *raw, *copy;
   Levels levels;
   float *angles, *cos, *sin;
@@ -439,6 +439,7 @@ Room room_of(Arena& arena, const Job& job, int64_t rows) {
   const int64_t dim = job.dim;
   Room room{};
   room.scores = arena.take(rows * kScores);
+  room.held = arena.take(job.stretches.empty() ? 0 : rows * kScores);
   room.q = arena.take(rows * dim);
   room.q_scaled = arena.take(rows * dim);
   room.bias = arena.take(rows);
@@ -929,6 +930,93 @@ void soften(float* scores, int64_t tokens, float* state) {
   state[1] = sum_of(sum);
 }
 
+// The tokens from `token` on.
+Run tail_of(const Run& exact, int64_t token, const Job& job) {
+  Run tail = exact;
+  tail.first = token;
+  tail.tokens = job.tokens - token;
+  tail.data += (token - exact.first) * exact.row_bytes;
+  return tail;
+}
+
+// What a chunk's call works with. `begin` and `end` are tokens of the view; scores are those of `begin`.
+struct Chunk {
+  const Job& job;
+  const Room& room;
+  int64_t head, first_row, rows, begin, end;
+  float* scores;
+
+  const float* queries(const Run& run, int64_t row) const {
+    return job.q + ((run.space * job.heads + head) * job.queries * job.groups + first_row + row) * job.dim;
+  }
+};
+
+// From this token on every row reads the exact form of keys, or of values.
+int64_t last_cut(const Job& job, int64_t Stretch::*cut) {
+  int64_t last = job.stretches.empty() ? Stretch::kNoToken : 0;
+  for (const Stretch& stretch : job.stretches) last = most(last, stretch.*cut);
+  return last;
+}
+
+void score_keys(const Chunk& chunk) {
+  const Job& job = chunk.job;
+  const int64_t end = least(chunk.end, last_cut(job, &Stretch::keys));
+  for (const Run& run : job.keys) {
+    const int64_t from = most(chunk.begin - run.first, 0), to = least(end - run.first, run.tokens);
+    if (from >= to) continue;
+    (run.packed ? score_codes : score_floats)(job, run, chunk.head, from, to, chunk.queries(run, 0), chunk.rows,
+                                              chunk.room, chunk.scores + run.first - chunk.begin);
+  }
+  int64_t row = 0;
+  for (const Stretch& stretch : job.stretches) {
+    if (stretch.keys < chunk.end) {
+      const Run tail = tail_of(job.exact_keys, stretch.keys, job);
+      score_floats(job, tail, chunk.head, most(chunk.begin - tail.first, 0), chunk.end - tail.first,
+                   chunk.queries(tail, row), stretch.rows, chunk.room,
+                   chunk.scores + row * kScores + tail.first - chunk.begin);
+    }
+    row += stretch.rows;
+  }
+}
+
+// Weights of the chunk's tokens that a row reads exact are put aside, with zeros in their place, or back.
+void hold_weights(const Chunk& chunk, bool back) {
+  int64_t row = 0;
+  for (const Stretch& stretch : chunk.job.stretches) {
+    const int64_t from = most(stretch.values - chunk.begin, 0), count = chunk.end - chunk.begin - from;
+    for (const int64_t stop = row + stretch.rows; row < stop; ++row) {
+      if (count <= 0) continue;
+      float *weights = chunk.scores + row * kScores + from, *held = chunk.room.held + row * kScores;
+      const auto bytes = static_cast<size_t>(count) * sizeof(float);
+      std::memcpy(back ? weights : held, back ? held : weights, bytes);
+      if (!back) std::memset(weights, 0, bytes);
+    }
+  }
+}
+
+void weigh_values(const Chunk& chunk, float* states) {
+  const Job& job = chunk.job;
+  const int64_t end = least(chunk.end, last_cut(job, &Stretch::values)), width = job.state_floats();
+  hold_weights(chunk, false);
+  for (const Run& run : job.values) {
+    const int64_t from = most(chunk.begin - run.first, 0), to = least(end - run.first, run.tokens);
+    if (from >= to) continue;
+    (run.packed ? weigh_codes : weigh_floats)(job, run, chunk.head, from, to, chunk.scores + run.first - chunk.begin,
+                                              chunk.rows, chunk.room, states + 2 + run.space * job.dim);
+  }
+  hold_weights(chunk, true);
+  int64_t row = 0;
+  for (const Stretch& stretch : job.stretches) {
+    if (stretch.values < chunk.end) {
+      const Run tail = tail_of(job.exact_values, stretch.values, job);
+      weigh_floats(job, tail, chunk.head, most(chunk.begin - tail.first, 0), chunk.end - tail.first,
+                   chunk.scores + row * kScores + tail.first - chunk.begin, stretch.rows, chunk.room,
+                   states + row * width + 2);
+    }
+    row += stretch.rows;
+  }
+}
+
 void attend_chunk(const Job& job, int64_t head, int64_t first_row, int64_t rows, int64_t chunk, float* states,
                   float* scratch) {
   Arena arena{scratch};
@@ -941,23 +1029,13 @@ void attend_chunk(const Job& job, int64_t head, int64_t first_row, int64_t rows,
     for (int64_t r = 0; r < rows; ++r) states[r * width] = -std::numeric_limits<float>::infinity();
     return;
   }
-  float* scores = room.scores + kSlack;
-  for (const Run& run : job.keys) {
-    const int64_t from = most(begin - run.first, 0), to = least(end - run.first, run.tokens);
-    if (from >= to) continue;
-    const float* q = job.q + ((run.space * job.heads + head) * job.queries * job.groups + first_row) * job.dim;
-    (run.packed ? score_codes : score_floats)(job, run, head, from, to, q, rows, room, scores + run.first - begin);
-  }
+  const Chunk part{job, room, head, first_row, rows, begin, end, room.scores + kSlack};
+  score_keys(part);
   for (int64_t r = 0; r < rows; ++r) {
-    hide_tokens(job, head, (first_row + r) / job.groups, begin, end - begin, scores + r * kScores);
-    soften(scores + r * kScores, end - begin, states + r * width);
+    hide_tokens(job, head, (first_row + r) / job.groups, begin, end - begin, part.scores + r * kScores);
+    soften(part.scores + r * kScores, end - begin, states + r * width);
   }
-  for (const Run& run : job.values) {
-    const int64_t from = most(begin - run.first, 0), to = least(end - run.first, run.tokens);
-    if (from >= to) continue;
-    (run.packed ? weigh_codes : weigh_floats)(job, run, head, from, to, scores + run.first - begin, rows, room,
-                                              states + 2 + run.space * job.dim);
-  }
+  weigh_values(part, states);
 }
 
 int64_t scratch_floats(const Job& job, int64_t rows) {
