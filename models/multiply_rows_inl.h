@@ -15,6 +15,15 @@ constexpr int kTileOuts = KVSWEEP_TILE_OUTS, kTileRows = 4;
   lanes = *reinterpret_cast<const UnalignedLanes*>(from);
 }
 
+// Fused by name: left to the compiler, GCC 13 rounds the product in some instances and not in others.
+[[gnu::always_inline]] inline void fuse(Lanes& sum, const Lanes& a, const Lanes& b) {
+#if KVSWEEP_LANES == 16
+  sum = Lanes(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(sum)));
+#else
+  sum = Lanes(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(sum)));
+#endif
+}
+
 // The sums of four vectors' lanes, neighbours first.
 [[gnu::always_inline]] inline __m128 sums_of(__m256 a, __m256 b, __m256 c, __m256 d) {
   const __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(a, b), _mm256_hadd_ps(c, d));
@@ -46,7 +55,7 @@ template <int kOuts, int kRows, bool kPrefetch>
       Lanes x;
       load(x, o.x + (row + m) * o.in + i);
 #pragma GCC unroll 6
-      for (int n = 0; n < kOuts; ++n) sums[n][m] += weights[n] * x;
+      for (int n = 0; n < kOuts; ++n) fuse(sums[n][m], weights[n], x);
     }
   }
 #pragma GCC unroll 6
@@ -60,7 +69,6 @@ template <int kOuts, int kRows, bool kPrefetch>
     for (int m = 0; m < kRows; ++m) {
       float sum = dots[m];
       for (int64_t rest = i; rest < o.in; ++rest)
-        // Fused by name: left to the compiler, GCC 13 rounds the product in some instances and not in others.
         sum = __builtin_fmaf(o.weight[(first + n) * o.in + rest], o.x[(row + m) * o.in + rest], sum);
       float& out = o.out[(row + m) * o.outs + first + n];
       out = o.add ? out + sum : sum;

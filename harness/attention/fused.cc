@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <memory>
 #include <vector>
 
 namespace kvsweep {
@@ -37,7 +38,8 @@ struct Spaces {
 struct Planned {
   cpu::Job job;
   Spaces key_spaces, value_spaces;
-  std::vector<at::Tensor> held;  // what the job points to
+  std::vector<at::Tensor> held;  // what the job points to, with the readers
+  std::vector<std::unique_ptr<const RowReader>> readers;
   bool decoded = false;
 };
 
@@ -104,6 +106,16 @@ cpu::Run plan_run(const KvRun& run, bool keys, int64_t first, int64_t dim, Plann
     plan.job.heads = run.parts[0].size(0);
     return planned;
   }
+  planned.row_bytes = dim * static_cast<int64_t>(sizeof(float));
+  if (!turned && !run.codec->exact() && run.parts[0].is_cpu())
+    if (auto reader = run.codec->reader(run.parts)) {
+      planned.source = {reader.get(), [](const void* of, int64_t head, int64_t token, int64_t count, float* out) {
+                          static_cast<const RowReader*>(of)->read(head, token, count, out);
+                        }};
+      plan.job.heads = reader->heads();
+      plan.readers.push_back(std::move(reader));
+      return planned;
+    }
   plan.decoded = plan.decoded || !run.codec->exact();
   at::Tensor rows = run.codec->decode(run.parts);
   TORCH_CHECK(rows.dim() == 3 && rows.size(1) == run.tokens && rows.size(2) == dim, "attention: codec ",
@@ -112,7 +124,6 @@ cpu::Run plan_run(const KvRun& run, bool keys, int64_t first, int64_t dim, Plann
   if (!rows_are_dense(rows)) rows = rows.contiguous();
   planned.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
   planned.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
-  planned.row_bytes = dim * static_cast<int64_t>(sizeof(float));
   plan.held.push_back(rows);
   plan.job.heads = rows.size(0);  // a codec without a layout may pack heads together
   return planned;

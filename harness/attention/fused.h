@@ -13,13 +13,14 @@ namespace kvsweep {
 
 struct FusedAttention {
   at::Tensor output;     // [T, Hq, D] float32
-  bool decoded = false;  // a lossy run had to be decoded to a tensor: its codec has no layout, say
+  bool decoded = false;  // a lossy run had to be decoded to a tensor: its codec has no layout and no reader, say
 };
 
-// attend_reference() with kernels that read runs where they lie, within 1e-4 of the output's norm: float32 rows, and
-// codes of a codec that gives a layout. Groups that fit no tile of the kernels are dequantized value by value, which is
-// right but slow: along a token, values' groups that are no multiple of 2 * lanes channels; along tokens, groups that
-// are no multiple of 16. A run without a layout, or before RoPE and in a basis, is decoded first.
+// attend_reference() with kernels that read runs where they lie, within 1e-4 of the output's norm: float32 rows, codes
+// of a codec that gives a layout, and rows that a codec's reader decodes a tile at a time. Groups that fit no tile of
+// the kernels are dequantized value by value, which is right but slow: along a token, values' groups that are no
+// multiple of 2 * lanes channels; along tokens, groups that are no multiple of 16. A run with neither layout nor
+// reader, or before RoPE and in a basis, is decoded first.
 //
 // The bits of a query's output depend on the view, on its position and on the kernels, not on the other queries of the
 // call nor on the number of threads: the view is cut into chunks at fixed tokens, and their softmaxes are merged in

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -33,6 +34,16 @@ struct PackedLayout {
   float offset = 0;
 };
 
+// Rows of the parts of a codec that has no layout, a few at a time: how attention decodes them where it needs them.
+// Holds the parts; read() may be called from several threads.
+class RowReader {
+ public:
+  virtual ~RowReader() = default;
+  virtual int64_t heads() const = 0;
+  // Tokens [first, first + count) of one head, with the bits of decode() -> out [count, D].
+  virtual void read(int64_t head, int64_t first, int64_t count, float* out) const = 0;
+};
+
 // Tensor <-> packed parts, without state. The unit that fused attention kernels are written for: its header states
 // layout and bytes. Metadata is rounded to its stored type before codes are made from it, so that decode sees what
 // encode saw. Letters: H kv-heads, T tokens, D head dim.
@@ -53,8 +64,10 @@ class Codec {
   // x [H, T, D], T a multiple of group_tokens() -> one tensor for each of parts(), each [H, T / group_tokens(), ...].
   // T may be 0: the shapes and dtypes of the parts.
   virtual std::vector<at::Tensor> encode(const at::Tensor& x) const = 0;
-  // How kernels may read the parts; nothing: by decode() alone.
+  // How kernels may read the parts; nothing: by reader() or decode().
   virtual std::optional<PackedLayout> layout() const { return std::nullopt; }
+  // Of parts on the CPU; null: by decode() alone.
+  virtual std::unique_ptr<const RowReader> reader(const std::vector<at::Tensor>& /*parts*/) const { return nullptr; }
   // -> [H, T, D] float32
   virtual at::Tensor decode(const std::vector<at::Tensor>& parts) const = 0;
 };

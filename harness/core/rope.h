@@ -29,6 +29,9 @@ class Rope {
   int64_t max_positions() const { return cos_.size(0); }
 
  private:
+  void turn(const at::Tensor& x, const at::Tensor& to, int64_t first, const at::Tensor& positions) const;
+  void check_range(int64_t position, int64_t tokens) const;
+
   at::Tensor cos_, sin_;  // [max_positions, D/2] float32
 };
 

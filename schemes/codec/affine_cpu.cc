@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "harness/core/cpu_clones.h"
 #include "schemes/codec/bitpack.h"
-#include "schemes/codec/cpu_clones.h"
 
 #define KVSWEEP_INLINE [[gnu::always_inline]] inline
 

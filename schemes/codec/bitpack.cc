@@ -6,7 +6,7 @@
 #include <bit>
 #include <cstring>
 
-#include "schemes/codec/cpu_clones.h"
+#include "harness/core/cpu_clones.h"
 
 namespace kvsweep {
 namespace {

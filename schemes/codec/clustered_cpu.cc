@@ -8,7 +8,7 @@
 #include <cstring>
 #include <limits>
 
-#include "schemes/codec/cpu_clones.h"
+#include "harness/core/cpu_clones.h"
 #include "schemes/kernels/narrow_float.h"
 
 #define KVSWEEP_INLINE [[gnu::always_inline]] inline

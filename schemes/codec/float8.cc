@@ -5,14 +5,16 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 
 #include "schemes/codec/cuda_launch.h"
+#include "schemes/codec/float8_cpu.h"
+#include "schemes/codec/row_reader.h"
 #include "schemes/kernels/float8.h"
 
 namespace kvsweep {
 namespace {
 
-constexpr double kSmallestScale = 1e-6;
 constexpr int64_t kGrain = 16384;  // values that are worth a thread
 
 at::ScalarType type_of(Float8Format format) {
@@ -23,6 +25,27 @@ at::ScalarType type_of(Float8Format format) {
 at::Tensor constant(double value, const at::Tensor& like) {
   return at::full({1}, value, like.options().dtype(at::kFloat));
 }
+
+class Float8Reader final : public RowReader {
+ public:
+  // scale: [1 or H, 1, 1], or [H, T, 1]
+  Float8Reader(bool e5m2, const at::Tensor& codes, const at::Tensor& scale)
+      : e5m2_(e5m2), codes_(codes), scale_(scale.expand({codes.size(0), -1, -1})), one_scale_(scale.size(1) == 1) {}
+
+  int64_t heads() const override { return codes_.heads(); }
+  void read(int64_t head, int64_t first, int64_t count, float* out) const override {
+    const int64_t dim = codes_.row_bytes();
+    if (one_scale_)
+      return float8_decode(codes_.at<uint8_t>(head, first), count * dim, e5m2_, *scale_.at<float>(head, 0), out);
+    for (int64_t t = 0; t < count; ++t)
+      float8_decode(codes_.at<uint8_t>(head, first + t), dim, e5m2_, *scale_.at<float>(head, first + t), out + t * dim);
+  }
+
+ private:
+  bool e5m2_;
+  PartRows codes_, scale_;
+  bool one_scale_;
+};
 
 #ifdef KVSWEEP_CUDA
 Float8Scales scales_for_kernel(Float8Format format, const at::Tensor& scale) {
@@ -35,6 +58,10 @@ Float8Scales scales_for_kernel(Float8Format format, const at::Tensor& scale) {
   return scales;
 }
 #endif
+
+[[noreturn]] void refuse(const at::Tensor& x) {
+  TORCH_CHECK(false, "float8: NaN or infinity in an input of sizes ", x.sizes());
+}
 
 }  // namespace
 
@@ -106,16 +133,37 @@ std::vector<at::Tensor> Float8Codec::encode(const at::Tensor& x) const {
     return parts;
   }
 #endif
-  return encode_with_ops(x);
+  if (!x.is_cpu()) return encode_with_ops(x);
+  check_input(x);
+  at::Tensor values = x.to(at::kFloat);
+  if (values.stride(2) != 1) values = values.contiguous();
+  const int64_t heads = x.size(0), tokens = x.size(1), dim = x.size(2);
+  const bool scaled = !scale_.defined();
+  const at::Tensor codes = at::empty(x.sizes(), x.options().dtype(at::kByte), at::MemoryFormat::Contiguous);
+  const at::Tensor scale = scaled ? at::empty({heads, tokens, 1}, at::kFloat) : scale_.expand({heads, 1, 1}).clone();
+  const auto* in = values.const_data_ptr<float>();
+  auto* to = codes.mutable_data_ptr<uint8_t>();
+  auto* scales = scale.mutable_data_ptr<float>();
+  std::atomic<bool> finite = true;
+  at::parallel_for(0, heads * tokens, kGrain / dim + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const int64_t head = row / tokens, token = row % tokens;
+      if (!float8_encode(in + head * values.stride(0) + token * values.stride(1), dim, format_ == Float8Format::kE5M2,
+                         scaled, scales + (scaled ? row : head), to + row * dim))
+        finite = false;
+    }
+  });
+  if (!finite) refuse(x);
+  return scaled ? std::vector<at::Tensor>{codes, scale} : std::vector<at::Tensor>{codes};
 }
 
 std::vector<at::Tensor> Float8Codec::encode_with_ops(const at::Tensor& x) const {
   check_input(x);
   const at::Tensor values = x.to(at::kFloat);
-  TORCH_CHECK(values.isfinite().all().item<bool>(), "float8: NaN or infinity in an input of sizes ", x.sizes());
+  if (!values.isfinite().all().item<bool>()) refuse(x);
   if (scale_.defined()) return {to_float8(values / scale_, format_)};
   const at::Tensor largest = values.abs().amax(-1, true);
-  const at::Tensor scale = (largest / constant(float8_top(format_), x)).clamp_min(kSmallestScale);
+  const at::Tensor scale = (largest / constant(float8_top(format_), x)).clamp_min(kSmallestFloat8Scale);
   return {to_float8(values * (constant(1, x) / scale), format_), scale};
 }
 
@@ -139,7 +187,13 @@ at::Tensor Float8Codec::decode(const std::vector<at::Tensor>& parts) const {
     return out;
   }
 #endif
-  return decode_with_ops(parts);
+  if (!parts[0].is_cpu()) return decode_with_ops(parts);
+  return decode_all(*reader(parts), parts[0].size(1), parts[0].size(2));
+}
+
+std::unique_ptr<const RowReader> Float8Codec::reader(const std::vector<at::Tensor>& parts) const {
+  return std::make_unique<Float8Reader>(format_ == Float8Format::kE5M2, parts.at(0),
+                                        scale_.defined() ? scale_ : parts.at(1));
 }
 
 at::Tensor Float8Codec::decode_with_ops(const std::vector<at::Tensor>& parts) const {

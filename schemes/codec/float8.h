@@ -36,9 +36,10 @@ class Float8Codec final : public Codec {
   std::vector<PartSpec> parts() const override;
   std::vector<at::Tensor> encode(const at::Tensor& x) const override;
   at::Tensor decode(const std::vector<at::Tensor>& parts) const override;
+  std::unique_ptr<const RowReader> reader(const std::vector<at::Tensor>& parts) const override;
 
-  // The same parts and values, bit for bit, with tensor operations: what encode() and decode() run where there is no
-  // kernel of our own.
+  // The same parts and values, bit for bit, with tensor operations: what encode() and decode() run where there are no
+  // loops of our own.
   std::vector<at::Tensor> encode_with_ops(const at::Tensor& x) const;
   at::Tensor decode_with_ops(const std::vector<at::Tensor>& parts) const;
 

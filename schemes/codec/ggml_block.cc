@@ -11,6 +11,7 @@
 #include "schemes/codec/bitpack.h"
 #include "schemes/codec/cuda_launch.h"
 #include "schemes/codec/ggml_block_cpu.h"
+#include "schemes/codec/row_reader.h"
 #include "schemes/kernels/ggml.h"
 
 namespace kvsweep {
@@ -136,6 +137,30 @@ at::Tensor decode_with_kernel(GgmlType type, const std::vector<at::Tensor>& part
 }
 #endif
 
+class GgmlReader final : public RowReader {
+ public:
+  GgmlReader(GgmlType type, const std::vector<at::Tensor>& parts, int64_t head_dim)
+      : type_(type), head_dim_(head_dim), parts_(parts.begin(), parts.end()) {}
+
+  int64_t heads() const override { return parts_[0].heads(); }
+  void read(int64_t head, int64_t first, int64_t count, float* out) const override {
+    GgmlRows<const uint16_t, const uint8_t> from;
+    if (type_ == GgmlType::kNvfp4)
+      from.scale_bytes = parts_[0].at<uint8_t>(head, first);
+    else
+      from.scale = parts_[0].at<uint16_t>(head, first);
+    if (has_min(type_)) from.min = parts_[1].at<uint16_t>(head, first);
+    if (has_high(type_)) from.high = parts_[parts_.size() - 2].at<uint8_t>(head, first);
+    from.codes = parts_.back().at<uint8_t>(head, first);
+    ggml_decode_rows(type_, from, count, head_dim_, out);
+  }
+
+ private:
+  GgmlType type_;
+  int64_t head_dim_;
+  std::vector<PartRows> parts_;
+};
+
 }  // namespace
 
 GgmlType ggml_type(std::string_view name) {
@@ -214,23 +239,11 @@ at::Tensor GgmlCodec::decode(const std::vector<at::Tensor>& parts) const {
   if (parts[0].is_cuda() && ggml_quantized(type_)) return decode_with_kernel(type_, parts, head_dim_);
 #endif
   if (!parts[0].is_cpu() || !ggml_quantized(type_)) return decode_with_ops(parts);
-  const bool byte_scales = type_ == GgmlType::kNvfp4;
-  const int64_t heads = parts[0].size(0), tokens = parts[0].size(1), blocks = head_dim_ / ggml_block_values(type_);
-  const at::Tensor scale = byte_scales ? parts[0].contiguous() : parts[0].to(at::kFloat).contiguous();
-  const at::Tensor codes = parts.back().contiguous();
-  at::Tensor min, high, out = at::empty({heads, tokens, head_dim_}, codes.options().dtype(at::kFloat));
-  if (has_min(type_)) min = parts[1].to(at::kFloat).contiguous();
-  if (has_high(type_)) high = parts[parts.size() - 2].contiguous();
-  at::parallel_for(0, heads * tokens, kParallelValues / head_dim_ + 1, [&](int64_t begin, int64_t end) {
-    GgmlRows<const float, const uint8_t> from;
-    from.codes = codes.const_data_ptr<uint8_t>() + begin * blocks * code_bytes(type_);
-    if (byte_scales) from.scale_bytes = scale.const_data_ptr<uint8_t>() + begin * blocks * 4;
-    if (!byte_scales) from.scale = scale.const_data_ptr<float>() + begin * blocks;
-    if (min.defined()) from.min = min.const_data_ptr<float>() + begin * blocks;
-    if (high.defined()) from.high = high.const_data_ptr<uint8_t>() + begin * blocks * 4;
-    ggml_decode_rows(type_, from, end - begin, head_dim_, out.mutable_data_ptr<float>() + begin * head_dim_);
-  });
-  return out;
+  return decode_all(*reader(parts), parts[0].size(1), head_dim_);
+}
+
+std::unique_ptr<const RowReader> GgmlCodec::reader(const std::vector<at::Tensor>& parts) const {
+  return ggml_quantized(type_) ? std::make_unique<GgmlReader>(type_, parts, head_dim_) : nullptr;
 }
 
 std::vector<at::Tensor> GgmlCodec::encode_with_ops(const at::Tensor& input) const {

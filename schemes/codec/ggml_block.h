@@ -65,6 +65,7 @@ class GgmlCodec final : public Codec {
   std::vector<PartSpec> parts() const override;
   std::vector<at::Tensor> encode(const at::Tensor& x) const override;
   at::Tensor decode(const std::vector<at::Tensor>& parts) const override;
+  std::unique_ptr<const RowReader> reader(const std::vector<at::Tensor>& parts) const override;
 
   GgmlType type() const { return type_; }
 

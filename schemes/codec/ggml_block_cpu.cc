@@ -5,7 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "schemes/codec/cpu_clones.h"
+#include "harness/core/cpu_clones.h"
+#include "schemes/kernels/narrow_float.h"
 
 #define KVSWEEP_INLINE [[gnu::always_inline]] inline
 
@@ -248,13 +249,13 @@ KVSWEEP_INLINE bool encode_rows(const float* x, int64_t row_stride, int64_t rows
 }
 
 template <GgmlType kType>
-KVSWEEP_INLINE void decode_rows(const GgmlRows<const float, const uint8_t>& from, int64_t blocks, float* out) {
+KVSWEEP_INLINE void decode_rows(const GgmlRows<const uint16_t, const uint8_t>& from, int64_t blocks, float* out) {
   for (int64_t block = 0; block < blocks; ++block, out += ggml_block_values(kType)) {
     if constexpr (kType == GgmlType::kNvfp4)
       decode_nvfp4(from.scale_bytes + 4 * block, from.codes + 32 * block, out);
     else
-      decode_block<kType>(from.scale[block], from.min == nullptr ? 0 : from.min[block], at_block(from.high, block, 4),
-                          from.codes + block * Traits<kType>::kCodeBytes, out);
+      decode_block<kType>(half_to_float(from.scale[block]), from.min == nullptr ? 0 : half_to_float(from.min[block]),
+                          at_block(from.high, block, 4), from.codes + block * Traits<kType>::kCodeBytes, out);
   }
 }
 
@@ -282,8 +283,8 @@ KVSWEEP_CPU_CLONES bool ggml_encode_rows(GgmlType type, const float* x, int64_t 
   }
 }
 
-KVSWEEP_CPU_CLONES void ggml_decode_rows(GgmlType type, const GgmlRows<const float, const uint8_t>& from, int64_t rows,
-                                         int64_t dim, float* out) {
+KVSWEEP_CPU_CLONES void ggml_decode_rows(GgmlType type, const GgmlRows<const uint16_t, const uint8_t>& from,
+                                         int64_t rows, int64_t dim, float* out) {
   const int64_t blocks = rows * dim / ggml_block_values(type);
   switch (type) {
     case GgmlType::kQ8_0:

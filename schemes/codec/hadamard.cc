@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "schemes/codec/cpu_clones.h"
+#include "harness/core/cpu_clones.h"
 #include "schemes/codec/cuda_launch.h"
 #include "schemes/kernels/hadamard.h"
 
@@ -38,14 +38,16 @@ at::Tensor hadamard_matrix(int64_t n) {
   return h;
 }
 
+// Several rows go through a step together: a step of one would wait for what the step before has just stored.
 KVSWEEP_CPU_CLONES void hadamard_rows(float* x, int64_t rows, int64_t n, float* scratch) {
-  for (int64_t row = 0; row < rows; ++row, x += n) {
+  for (int64_t first = 0; first < rows; first += kHadamardRows, x += kHadamardRows * n) {
+    const int64_t count = std::min(kHadamardRows, rows - first);
     float *from = x, *to = scratch;
     for (int64_t done = 1; done < n; done *= 2) {
-      step(from, n / 2, to);
+      for (int64_t row = 0; row < count; ++row) step(from + row * n, n / 2, to + row * n);
       std::swap(from, to);
     }
-    if (from != x) std::copy_n(from, n, x);
+    if (from != x) std::copy_n(from, count * n, x);
   }
 }
 
@@ -68,7 +70,7 @@ at::Tensor hadamard_transform(const at::Tensor& x) {
   out.copy_(x);
   auto* to = out.mutable_data_ptr<float>();
   at::parallel_for(0, out.numel() / n, kParallelValues / n + 1, [&](int64_t first, int64_t last) {
-    std::vector<float> scratch(static_cast<size_t>(n));
+    std::vector<float> scratch(static_cast<size_t>(kHadamardRows * n));
     hadamard_rows(to + first * n, last - first, n, scratch.data());
   });
   return out;

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "schemes/codec/cpu_clones.h"
+#include "harness/core/cpu_clones.h"
 #include "schemes/codec/narrow_tensor.h"
 #include "schemes/codec/value_range.h"
 

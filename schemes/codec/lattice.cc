@@ -11,13 +11,15 @@
 #include "schemes/codec/cuda_launch.h"
 #include "schemes/codec/hadamard.h"
 #include "schemes/codec/lattice_cpu.h"
+#include "schemes/codec/row_reader.h"
 #include "schemes/kernels/lattice.h"
 
 namespace kvsweep {
 namespace {
 
-constexpr int64_t kTileValues = 4096;             // values that a thread looks at together: they stay near
-constexpr int64_t kParallelValues = 1 << 13;      // values below which a second thread costs more than it saves
+constexpr int64_t kTileValues = 4096;         // values that a thread looks at together: they stay near
+constexpr int64_t kParallelValues = 1 << 13;  // values below which a second thread costs more than it saves
+constexpr int64_t kReadTokens = 16;
 constexpr int64_t kMaxScores = int64_t{1} << 24;  // of one block of tensor operations: 64 MiB
 
 double largest(at::ScalarType type) {
@@ -36,10 +38,40 @@ template <class Work>
 void for_each_tile(const HiggsLoops& loops, int64_t tokens, const Work& work) {
   const int64_t tile = std::max<int64_t>(1, kTileValues / loops.padded), tiles = (tokens + tile - 1) / tile;
   at::parallel_for(0, tiles, kParallelValues / (tile * loops.padded) + 1, [&](int64_t begin, int64_t end) {
-    HiggsScratch scratch(loops, tile);
+    HiggsScratch scratch(loops, tile * loops.padded / loops.group);
     for (int64_t i = begin; i < end; ++i) work(i * tile, std::min(tile, tokens - i * tile), scratch);
   });
 }
+
+// Blocks of a head beside those of the others.
+class HiggsReader final : public RowReader {
+ public:
+  HiggsReader(const HiggsLoops& loops, int64_t heads, int64_t head_dim, const at::Tensor& codes,
+              const at::Tensor& norms)
+      : loops_(loops), heads_(heads), head_dim_(head_dim), codes_(codes), norms_(norms) {}
+
+  int64_t heads() const override { return heads_; }
+  void read(int64_t head, int64_t first, int64_t count, float* out) const override {
+    const int64_t blocks = head_dim_ / loops_.group, bytes = head_dim_ / loops_.dim * loops_.code_bits / 8;
+    const int64_t norm_bytes = norms_.row_bytes() / (heads_ * blocks);
+    HiggsScratch scratch(loops_, std::min(kReadTokens, count) * blocks);
+    for (int64_t t = 0; t < count; t += kReadTokens) {
+      const HiggsBlocks from{codes_.at<uint8_t>(0, first + t) + head * bytes,
+                             norms_.at<uint8_t>(0, first + t) + head * blocks * norm_bytes,
+                             codes_.row_bytes(),
+                             heads_ * blocks,
+                             std::min(kReadTokens, count - t),
+                             blocks,
+                             head_dim_};
+      higgs_decode_blocks(loops_, from, out + t * head_dim_, scratch);
+    }
+  }
+
+ private:
+  const HiggsLoops& loops_;
+  int64_t heads_, head_dim_;
+  PartRows codes_, norms_;
+};
 
 }  // namespace
 
@@ -164,20 +196,25 @@ at::Tensor HiggsCodec::decode(const std::vector<at::Tensor>& parts) const {
   if (has_kernel(parts.at(0))) return decode_with_kernel(parts);
 #endif
   if (!parts.at(0).is_cpu()) return decode_with_ops(parts);
-  const at::Tensor packed = parts[0].contiguous(), norms = parts.at(1).to(at::kFloat).contiguous();
-  const int64_t tokens = packed.size(1), bytes = packed_bytes(codes(), code_bits()),
+  const PartRows packed(parts[0]), norms(parts.at(1));
+  const int64_t tokens = parts[0].size(1), bytes = packed_bytes(codes(), code_bits()),
                 blocks = loops_.padded / options_.group;
-  TORCH_CHECK(packed.size(2) == bytes && norms.size(2) == blocks, "higgs: parts of sizes ", packed.sizes(), " and ",
-              norms.sizes());
-  at::Tensor out = at::empty({tokens, loops_.channels}, norms.options());
-  const auto* in = packed.const_data_ptr<uint8_t>();
-  const auto* from_norms = norms.const_data_ptr<float>();
+  TORCH_CHECK(parts[0].size(2) == bytes && parts[1].size(2) == blocks, "higgs: parts of sizes ", parts[0].sizes(),
+              " and ", parts[1].sizes());
+  at::Tensor out = at::empty({tokens, loops_.channels}, at::kFloat);
   auto* to = out.mutable_data_ptr<float>();
   for_each_tile(loops_, tokens, [&](int64_t first, int64_t count, HiggsScratch& scratch) {
-    higgs_decode_tokens(loops_, in + first * bytes, from_norms + first * blocks, count, to + first * loops_.channels,
-                        scratch);
+    higgs_decode_blocks(
+        loops_,
+        {packed.at<uint8_t>(0, first), norms.at<uint8_t>(0, first), bytes, blocks, count, blocks, loops_.channels},
+        to + first * loops_.channels, scratch);
   });
   return heads_of(out);
+}
+
+std::unique_ptr<const RowReader> HiggsCodec::reader(const std::vector<at::Tensor>& parts) const {
+  const bool whole = head_dim_ % options_.group == 0 && head_dim_ / options_.dim * code_bits() % 8 == 0;
+  return whole ? std::make_unique<HiggsReader>(loops_, heads_, head_dim_, parts.at(0), parts.at(1)) : nullptr;
 }
 
 std::vector<at::Tensor> HiggsCodec::encode_with_ops(const at::Tensor& x) const {

@@ -56,6 +56,8 @@ class HiggsCodec final : public Codec {
   std::vector<PartSpec> parts() const override { return {{"codes", ByteRole::kCodes}, {"norms", ByteRole::kScales}}; }
   std::vector<at::Tensor> encode(const at::Tensor& x) const override;
   at::Tensor decode(const std::vector<at::Tensor>& parts) const override;
+  // Of blocks that lie in one head, in whole bytes.
+  std::unique_ptr<const RowReader> reader(const std::vector<at::Tensor>& parts) const override;
 
   // Codes of one token, bits of one code.
   int64_t codes() const { return loops_.padded / options_.dim; }

@@ -6,9 +6,10 @@
 #include <cstring>
 #include <limits>
 
+#include "harness/core/cpu_clones.h"
 #include "schemes/codec/bitpack.h"
-#include "schemes/codec/cpu_clones.h"
 #include "schemes/codec/hadamard.h"
+#include "schemes/kernels/narrow_float.h"
 
 #define KVSWEEP_INLINE [[gnu::always_inline]] inline
 
@@ -18,8 +19,6 @@ namespace {
 constexpr int64_t kLanes = 16, kVectors = 2 * kLanes;  // vectors that are looked up at a time
 using Lanes = float __attribute__((vector_size(4 * kLanes)));
 using IntLanes = int32_t __attribute__((vector_size(4 * kLanes)));
-
-constexpr float kLargestHalf = 65504;
 
 // x rounded to fp16, half to even; infinity from 65520 on. NaN stays.
 KVSWEEP_INLINE float half_rounded(float x) {
@@ -85,11 +84,11 @@ KVSWEEP_INLINE void look_up(const float* grid, const uint8_t* codes, int64_t cou
 
 }  // namespace
 
-HiggsScratch::HiggsScratch(const HiggsLoops& loops, int64_t tokens)
-    : values(static_cast<size_t>(tokens * loops.padded)),
-      transform(static_cast<size_t>(loops.group)),
+HiggsScratch::HiggsScratch(const HiggsLoops& loops, int64_t blocks)
+    : values(static_cast<size_t>(blocks * loops.group)),
+      transform(static_cast<size_t>(kHadamardRows * loops.group)),
       squares(static_cast<size_t>(loops.group)),
-      codes(static_cast<size_t>(tokens * loops.padded / loops.dim)) {}
+      codes(static_cast<size_t>(blocks * loops.group / loops.dim)) {}
 
 KVSWEEP_CPU_CLONES void higgs_encode_tokens(const HiggsLoops& loops, const float* x, int64_t tokens, uint8_t* packed,
                                             float* norms, HiggsScratch& scratch) {
@@ -112,30 +111,33 @@ KVSWEEP_CPU_CLONES void higgs_encode_tokens(const HiggsLoops& loops, const float
   pack_rows(scratch.codes.data(), codes, tokens, codes, loops.code_bits, packed, packed_bytes(codes, loops.code_bits));
 }
 
-KVSWEEP_CPU_CLONES void higgs_decode_tokens(const HiggsLoops& loops, const uint8_t* packed, const float* norms,
-                                            int64_t tokens, float* out, HiggsScratch& scratch) {
-  const int64_t h = loops.group, blocks = tokens * loops.padded / h, codes = loops.padded / loops.dim;
+KVSWEEP_CPU_CLONES void higgs_decode_blocks(const HiggsLoops& loops, const HiggsBlocks& from, float* out,
+                                            HiggsScratch& scratch) {
+  const int64_t h = loops.group, width = from.blocks * h, codes = width / loops.dim;
   float* values = scratch.values.data();
-  unpack_rows(packed, packed_bytes(codes, loops.code_bits), tokens, codes, loops.code_bits, scratch.codes.data(),
-              codes);
+  unpack_rows(from.packed, from.packed_stride, from.tokens, codes, loops.code_bits, scratch.codes.data(), codes);
   if (loops.dim == 2)
-    look_up<2>(loops.grid, scratch.codes.data(), tokens * codes, values);
+    look_up<2>(loops.grid, scratch.codes.data(), from.tokens * codes, values);
   else
-    look_up<4>(loops.grid, scratch.codes.data(), tokens * codes, values);
+    look_up<4>(loops.grid, scratch.codes.data(), from.tokens * codes, values);
   const float most = loops.saturate ? kLargestHalf : std::numeric_limits<float>::infinity();
-  for (int64_t b = 0; b < blocks; ++b) {
-    for (int64_t i = b * h; i < (b + 1) * h; ++i) {
-      float y = values[i] * norms[b];
-      y = y > most ? most : y;
-      y = y < -most ? -most : y;
-      values[i] = half_rounded(y);
+  for (int64_t t = 0; t < from.tokens; ++t)
+    for (int64_t b = 0; b < from.blocks; ++b) {
+      const int64_t at = t * from.norm_stride + b;
+      const float norm = loops.half_norms ? half_to_float(static_cast<const uint16_t*>(from.norms)[at])
+                                          : static_cast<const float*>(from.norms)[at];
+      float* block = values + t * width + b * h;
+      for (int64_t i = 0; i < h; ++i) {
+        float y = block[i] * norm;
+        y = y > most ? most : y;
+        y = y < -most ? -most : y;
+        block[i] = half_rounded(y);
+      }
     }
-  }
-  hadamard_rows(values, blocks, h, scratch.transform.data());
+  hadamard_rows(values, from.tokens * from.blocks, h, scratch.transform.data());
   const float scale = 1 / static_cast<float>(h);
-  for (int64_t t = 0; t < tokens; ++t)
-    for (int64_t c = 0; c < loops.channels; ++c)
-      out[t * loops.channels + c] = half_rounded(values[t * loops.padded + c] * scale);
+  for (int64_t t = 0; t < from.tokens; ++t)
+    for (int64_t c = 0; c < from.columns; ++c) out[t * from.columns + c] = half_rounded(values[t * width + c] * scale);
 }
 
 }  // namespace kvsweep

@@ -17,7 +17,7 @@ struct HiggsLoops {
 
 // What a thread works in.
 struct HiggsScratch {
-  HiggsScratch(const HiggsLoops& loops, int64_t tokens);
+  HiggsScratch(const HiggsLoops& loops, int64_t blocks);
   std::vector<float> values, transform;
   std::vector<double> squares;
   std::vector<uint8_t> codes;
@@ -27,8 +27,15 @@ struct HiggsScratch {
 // here, rounded to their stored type.
 void higgs_encode_tokens(const HiggsLoops& loops, const float* x, int64_t tokens, uint8_t* packed, float* norms,
                          HiggsScratch& scratch);
-// The way back: out [tokens, C].
-void higgs_decode_tokens(const HiggsLoops& loops, const uint8_t* packed, const float* norms, int64_t tokens, float* out,
-                         HiggsScratch& scratch);
+// Consecutive blocks of each of `tokens` tokens. Codes of a token's first block, `packed`, and its norms lie
+// packed_stride bytes and norm_stride norms apart; norms are as they are stored. Writes [tokens, columns]: the first
+// channels of those blocks.
+struct HiggsBlocks {
+  const uint8_t* packed = nullptr;
+  const void* norms = nullptr;
+  int64_t packed_stride = 0, norm_stride = 0;
+  int64_t tokens = 0, blocks = 0, columns = 0;
+};
+void higgs_decode_blocks(const HiggsLoops& loops, const HiggsBlocks& from, float* out, HiggsScratch& scratch);
 
 }  // namespace kvsweep

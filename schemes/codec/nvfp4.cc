@@ -4,10 +4,13 @@
 #include <ATen/Parallel.h>
 
 #include <array>
+#include <atomic>
 #include <cmath>
 
 #include "schemes/codec/cuda_launch.h"
 #include "schemes/codec/float8.h"
+#include "schemes/codec/float8_cpu.h"
+#include "schemes/codec/row_reader.h"
 #include "schemes/kernels/nvfp4.h"
 
 namespace kvsweep {
@@ -21,6 +24,26 @@ constexpr std::array<float, 16> kLevels = {0, .5, 1, 1.5, 2, 3, 4, 6, -0.0, -.5,
 at::Tensor constant(double value, const at::Tensor& like) {
   return at::full({1}, value, like.options().dtype(at::kFloat));
 }
+
+[[noreturn]] void refuse(const at::Tensor& x) {
+  TORCH_CHECK(false, "nvfp4: NaN or infinity in an input of sizes ", x.sizes());
+}
+
+class NvFp4Reader final : public RowReader {
+ public:
+  NvFp4Reader(const at::Tensor& codes, const at::Tensor& scale, float tensor_scale)
+      : codes_(codes), scale_(scale), tensor_scale_(tensor_scale) {}
+
+  int64_t heads() const override { return codes_.heads(); }
+  void read(int64_t head, int64_t first, int64_t count, float* out) const override {
+    nvfp4_decode(codes_.at<uint8_t>(head, first), scale_.at<uint8_t>(head, first), count * scale_.row_bytes(),
+                 tensor_scale_, out);
+  }
+
+ private:
+  PartRows codes_, scale_;
+  float tensor_scale_;
+};
 
 }  // namespace
 
@@ -69,7 +92,28 @@ std::vector<at::Tensor> NvFp4Codec::encode(const at::Tensor& x) const {
     return parts;
   }
 #endif
-  return encode_with_ops(x);
+  return x.is_cpu() ? encode_on_cpu(x) : encode_with_ops(x);
+}
+
+std::vector<at::Tensor> NvFp4Codec::encode_on_cpu(const at::Tensor& x) const {
+  check_input(x);
+  at::Tensor values = x.to(at::kFloat);
+  if (values.stride(2) != 1) values = values.contiguous();
+  const int64_t heads = x.size(0), tokens = x.size(1), blocks = head_dim_ / kBlock;
+  const at::Tensor codes = at::empty({heads, tokens, head_dim_ / 2}, at::kByte);
+  const at::Tensor scale = at::empty({heads, tokens, blocks}, at::kByte);
+  const auto* in = values.const_data_ptr<float>();
+  auto *to = codes.mutable_data_ptr<uint8_t>(), *to_scale = scale.mutable_data_ptr<uint8_t>();
+  std::atomic<bool> finite = true;
+  at::parallel_for(0, heads * tokens, kGrainBlocks / blocks + 1, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row)
+      if (!nvfp4_encode(in + row / tokens * values.stride(0) + row % tokens * values.stride(1), blocks, tensor_scale_,
+                        smallest_scale(), scales_ == NvFp4Scales::kModelOpt, to + row * head_dim_ / 2,
+                        to_scale + row * blocks))
+        finite = false;
+  });
+  if (!finite) refuse(x);
+  return {codes, scale};
 }
 
 std::vector<at::Tensor> NvFp4Codec::encode_with_ops(const at::Tensor& x) const {
@@ -77,7 +121,7 @@ std::vector<at::Tensor> NvFp4Codec::encode_with_ops(const at::Tensor& x) const {
   const int64_t heads = x.size(0), tokens = x.size(1);
   const at::Tensor blocks = x.to(at::kFloat).reshape({heads, tokens, head_dim_ / kBlock, kBlock});
   const at::Tensor largest = blocks.abs().amax(-1);
-  TORCH_CHECK(largest.isfinite().all().item<bool>(), "nvfp4: NaN or infinity in an input of sizes ", x.sizes());
+  if (!largest.isfinite().all().item<bool>()) refuse(x);
   const at::Tensor tensor_scale = constant(tensor_scale_, x);
   at::Tensor wanted = (largest / constant(6, x) / tensor_scale).clamp_min(smallest_scale());
   if (scales_ == NvFp4Scales::kModelOpt) wanted = wanted.masked_fill(largest.eq(0), 1);
@@ -107,25 +151,12 @@ at::Tensor NvFp4Codec::decode(const std::vector<at::Tensor>& parts) const {
     return out;
   }
 #endif
-  return parts[0].is_cpu() ? decode_on_cpu(parts) : decode_with_ops(parts);
+  if (!parts[0].is_cpu()) return decode_with_ops(parts);
+  return decode_all(*reader(parts), parts[0].size(1), head_dim_);
 }
 
-at::Tensor NvFp4Codec::decode_on_cpu(const std::vector<at::Tensor>& parts) const {
-  const at::Tensor codes = parts[0].contiguous();
-  const at::Tensor step = (from_float8(parts[1], Float8Format::kE4M3) * constant(tensor_scale_, parts[1])).contiguous();
-  const at::Tensor out = at::empty({codes.size(0), codes.size(1), head_dim_}, codes.options().dtype(at::kFloat));
-  const auto* in = codes.const_data_ptr<uint8_t>();
-  const auto* steps = step.const_data_ptr<float>();
-  auto* to = out.mutable_data_ptr<float>();
-  at::parallel_for(0, step.numel(), kGrainBlocks, [&](int64_t begin, int64_t end) {
-    for (int64_t block = begin; block < end; ++block)
-      for (int64_t i = 0; i < kBlock / 2; ++i) {
-        const uint8_t pair = in[block * kBlock / 2 + i];
-        to[block * kBlock + 2 * i] = kLevels[pair & 15] * steps[block];
-        to[block * kBlock + 2 * i + 1] = kLevels[pair >> 4] * steps[block];
-      }
-  });
-  return out;
+std::unique_ptr<const RowReader> NvFp4Codec::reader(const std::vector<at::Tensor>& parts) const {
+  return std::make_unique<NvFp4Reader>(parts.at(0), parts.at(1), tensor_scale_);
 }
 
 at::Tensor NvFp4Codec::decode_with_ops(const std::vector<at::Tensor>& parts) const {

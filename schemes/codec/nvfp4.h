@@ -37,14 +37,15 @@ class NvFp4Codec final : public Codec {
   std::vector<PartSpec> parts() const override { return {{"codes", ByteRole::kCodes}, {"scale", ByteRole::kScales}}; }
   std::vector<at::Tensor> encode(const at::Tensor& x) const override;
   at::Tensor decode(const std::vector<at::Tensor>& parts) const override;
+  std::unique_ptr<const RowReader> reader(const std::vector<at::Tensor>& parts) const override;
 
-  // The same parts and values, bit for bit, with tensor operations: what encode() and decode() run where there is no
-  // kernel of our own.
+  // The same parts and values, bit for bit, with tensor operations: what encode() and decode() run where there are no
+  // loops of our own.
   std::vector<at::Tensor> encode_with_ops(const at::Tensor& x) const;
   at::Tensor decode_with_ops(const std::vector<at::Tensor>& parts) const;
 
  private:
-  at::Tensor decode_on_cpu(const std::vector<at::Tensor>& parts) const;
+  std::vector<at::Tensor> encode_on_cpu(const at::Tensor& x) const;
   void check_input(const at::Tensor& x) const;
   float smallest_scale() const { return scales_ == NvFp4Scales::kModelOpt ? 0x1p-9F : 0x1p-6F; }
 

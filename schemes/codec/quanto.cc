@@ -7,6 +7,7 @@
 #include "schemes/codec/cuda_launch.h"
 #include "schemes/codec/narrow_tensor.h"
 #include "schemes/codec/quanto_cpu.h"
+#include "schemes/codec/row_reader.h"
 #include "schemes/kernels/quanto.h"
 
 namespace kvsweep {
@@ -22,6 +23,34 @@ float top_of(int64_t bits) {
 at::Tensor constant(float value, const at::Tensor& like) {
   return at::full({1}, value, like.options());
 }
+
+class QuantoReader final : public RowReader {
+ public:
+  QuantoReader(const QuantoOptions& options, int64_t heads, int64_t tokens, int64_t dim,
+               const std::vector<at::Tensor>& parts)
+      : options_(options),
+        heads_(heads),
+        tokens_(tokens),
+        dim_(dim),
+        codes_(parts[0].contiguous()),
+        scale_(parts[1].contiguous()),
+        shift_(parts[2].contiguous()) {}
+
+  int64_t heads() const override { return heads_; }
+  void read(int64_t head, int64_t first, int64_t count, float* out) const override {
+    const int64_t row = head * tokens_ + first, group = row * dim_ / options_.group;
+    const auto levels = [group](const at::Tensor& from) {
+      return static_cast<const char*>(from.const_data_ptr()) + group * from.element_size();
+    };
+    quanto_decode_rows(codes_.const_data_ptr<uint8_t>() + row * dim_ * options_.bits / 8, levels(scale_),
+                       levels(shift_), options_.dtype, options_.bits, count, dim_, options_.group, out);
+  }
+
+ private:
+  QuantoOptions options_;
+  int64_t heads_, tokens_, dim_;
+  at::Tensor codes_, scale_, shift_;
+};
 
 #ifdef KVSWEEP_CUDA
 QuantoShape shape_of(const QuantoOptions& options, const ValueGroups& groups) {
@@ -129,6 +158,7 @@ at::Tensor QuantoCodec::decode(const std::vector<at::Tensor>& parts) const {
   if (parts[0].is_cuda()) return decode_with_kernel(options_, groups_of(tokens), parts, {heads_, tokens, head_dim_});
 #endif
   if (!parts[0].is_cpu()) return decode_with_ops(parts);
+  if (const auto rows = reader(parts)) return decode_all(*rows, tokens, head_dim_);
   const ValueGroups groups = groups_of(tokens);
   const at::Tensor codes = unpack_stream(parts[0], options_.bits, groups.values());
   const at::Tensor scale = parts[1].to(at::kFloat), shift = parts[2].to(at::kFloat);
@@ -145,6 +175,12 @@ at::Tensor QuantoCodec::decode(const std::vector<at::Tensor>& parts) const {
     }
   });
   return out;
+}
+
+std::unique_ptr<const RowReader> QuantoCodec::reader(const std::vector<at::Tensor>& parts) const {
+  const bool whole = head_dim_ % options_.group == 0 && options_.group * options_.bits % 8 == 0;
+  if (options_.cut != GroupCut::kConsecutive || !whole) return nullptr;
+  return std::make_unique<QuantoReader>(options_, heads_, tokens_of(parts), head_dim_, parts);
 }
 
 std::vector<at::Tensor> QuantoCodec::encode_with_ops(const at::Tensor& x) const {

@@ -39,6 +39,8 @@ class QuantoCodec final : public Codec {
   std::vector<PartSpec> parts() const override;
   std::vector<at::Tensor> encode(const at::Tensor& x) const override;
   at::Tensor decode(const std::vector<at::Tensor>& parts) const override;
+  // Of groups along a token's channels that divide the head dim, in whole bytes.
+  std::unique_ptr<const RowReader> reader(const std::vector<at::Tensor>& parts) const override;
 
   // The same with tensor operations: what encode() and decode() run where there is no kernel of our own.
   std::vector<at::Tensor> encode_with_ops(const at::Tensor& x) const;

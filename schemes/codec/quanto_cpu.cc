@@ -1,8 +1,10 @@
 #include "schemes/codec/quanto_cpu.h"
 
+#include <algorithm>
 #include <bit>
 
-#include "schemes/codec/cpu_clones.h"
+#include "harness/core/cpu_clones.h"
+#include "schemes/codec/bitpack.h"
 #include "schemes/codec/narrow_tensor.h"
 #include "schemes/codec/value_range.h"
 
@@ -54,7 +56,47 @@ KVSWEEP_INLINE void decode(const uint8_t* codes, int64_t count, const float* sca
   }
 }
 
+// Metadata of a group as float32.
+template <c10::ScalarType kType>
+KVSWEEP_INLINE float widened(const void* stored, int64_t group) {
+  if constexpr (kType == at::kFloat) return static_cast<const float*>(stored)[group];
+  const uint16_t bits = static_cast<const uint16_t*>(stored)[group];
+  if constexpr (kType == at::kBFloat16) return std::bit_cast<float>(uint32_t{bits} << 16);
+  return half_to_float(bits);
+}
+
+template <c10::ScalarType kType>
+KVSWEEP_INLINE void decode_rows(const uint8_t* packed, const void* scale, const void* shift, int64_t bits,
+                                int64_t groups, int64_t group, float* out) {
+  constexpr int64_t kMostCodes = 2048;  // that are unpacked at a time
+  uint8_t codes[kMostCodes];
+  const int64_t step = std::max<int64_t>(1, kMostCodes / group), bytes = group * bits / 8;
+  for (int64_t first = 0; first < groups; first += step) {
+    const int64_t count = std::min(step, groups - first);
+    unpack_rows(packed + first * bytes, bytes, count, group, bits, codes, group);
+    for (int64_t g = 0; g < count; ++g) {
+      const float s = widened<kType>(scale, first + g), z = widened<kType>(shift, first + g);
+      const uint8_t* from = codes + g * group;
+      float* to = out + (first + g) * group;
+      for (int64_t i = 0; i < group; ++i) to[i] = nearest<kType>(nearest<kType>(static_cast<float>(from[i]) * s) - z);
+    }
+  }
+}
+
 }  // namespace
+
+KVSWEEP_CPU_CLONES void quanto_decode_rows(const uint8_t* packed, const void* scale, const void* shift,
+                                           c10::ScalarType dtype, int64_t bits, int64_t rows, int64_t dim,
+                                           int64_t group, float* out) {
+  const int64_t groups = rows * dim / group;
+  if (dtype == at::kHalf) {
+    decode_rows<at::kHalf>(packed, scale, shift, bits, groups, group, out);
+  } else if (dtype == at::kBFloat16) {
+    decode_rows<at::kBFloat16>(packed, scale, shift, bits, groups, group, out);
+  } else {
+    decode_rows<at::kFloat>(packed, scale, shift, bits, groups, group, out);
+  }
+}
 
 KVSWEEP_CPU_CLONES void quanto_encode_groups(const float* x, int64_t groups, int64_t count, float top,
                                              c10::ScalarType dtype, float* scale, float* shift, uint8_t* codes) {

@@ -38,6 +38,51 @@ KVSWEEP_HD float nearest_bfloat16(float x) {
   return x == x ? std::bit_cast<float>(rounded) : x;
 }
 
+// Bits of fp16 without infinity and NaN -> float32.
+KVSWEEP_HD float half_to_float(uint16_t bits) {
+  const uint32_t magnitude = (bits & 0x7fffU) << 13;
+  // Exponents count from another zero; those of subnormals have none.
+  const float normal = std::bit_cast<float>(magnitude + ((127U - 15) << 23));
+  const float small = static_cast<float>(static_cast<int32_t>(bits & 0x3ffU)) * 0x1p-24F;
+  const float value = magnitude < (1U << 23) ? small : normal;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | (bits & 0x8000U) << 16);
+}
+
+// Floats of eight bits: kMantissa bits behind an exponent of 7 - kMantissa bits, half to even, saturating at kTop; no
+// NaN. E4M3 and E5M2 of the OCP specification (ml_dtypes' float8_e4m3fn, float8_e5m2).
+template <int kMantissa>
+struct Float8Bits {
+  static constexpr int kBias = (1 << (6 - kMantissa)) - 1;
+  static constexpr float kTop = kMantissa == 3 ? 448 : 57344;
+  static constexpr uint32_t kRebias = static_cast<uint32_t>(127 - kBias);
+  // The spacing of subnormals.
+  static constexpr float kSmallest = std::bit_cast<float>((kRebias + 1 - kMantissa) << 23);
+
+  KVSWEEP_HD static uint8_t encode(float x) {
+    const uint32_t sign = std::bit_cast<uint32_t>(x) >> 24 & 0x80U;
+    const float magnitude = std::bit_cast<float>(std::bit_cast<uint32_t>(x) & 0x7fffffffU);
+    const float y = magnitude > kTop ? kTop : magnitude;
+    constexpr uint32_t kExponent = 0x7f800000, kSmallestNormal = (kRebias + 1) << 23, kOneAndAHalf = 1 << 22;
+    const uint32_t bits = std::bit_cast<uint32_t>(y) & kExponent;
+    const uint32_t exponent = bits > kSmallestNormal ? bits : kSmallestNormal;
+    const float anchor = std::bit_cast<float>((exponent + ((23U - kMantissa) << 23)) | kOneAndAHalf);
+    const float rounded = (y + anchor) - anchor;
+    const uint32_t normal = (std::bit_cast<uint32_t>(rounded) >> (23 - kMantissa)) - (kRebias << kMantissa);
+    const auto small = static_cast<uint32_t>(static_cast<int32_t>(rounded * (1 / kSmallest)));
+    return static_cast<uint8_t>((std::bit_cast<uint32_t>(rounded) < kSmallestNormal ? small : normal) | sign);
+  }
+
+  KVSWEEP_HD static float decode(uint8_t byte) {
+    const uint32_t magnitude = byte & 0x7fU;
+    const float normal = std::bit_cast<float>((magnitude << (23 - kMantissa)) + (kRebias << 23));
+    const float small = static_cast<float>(static_cast<int32_t>(magnitude)) * kSmallest;
+    const float value = magnitude < (1U << kMantissa) ? small : normal;
+    return std::bit_cast<float>(std::bit_cast<uint32_t>(value) | (byte & 0x80U) << 24);
+  }
+};
+using E4M3 = Float8Bits<3>;
+using E5M2 = Float8Bits<2>;
+
 enum class FloatType { kHalf, kBFloat16, kFloat };
 inline constexpr float kLargestHalf = 65504, kLargestBFloat16 = 0x1.FEp127F;
 

@@ -16,14 +16,21 @@ struct Metadata {
   int64_t head_stride = 0, row = 0;  // in values
 };
 
-// A run of keys or of values. Either float32 rows, or codes as core/codec.h's PackedLayout says.
+// Makes float32 rows of one head's tokens [first, first + count), D values each.
+struct RowSource {
+  const void* reader = nullptr;
+  void (*read)(const void* reader, int64_t head, int64_t first, int64_t count, float* out) = nullptr;
+};
+
+// A run of keys or of values: float32 rows, in memory or from a source, or codes as core/codec.h's PackedLayout says.
 struct Run {
   int64_t first = 0, tokens = 0;  // where in the view
   int64_t space = 0;              // 0: stored as is; n: times the n-th basis of all keys, or of all values
   bool pending = false;           // keys to be rotated
 
-  const uint8_t* data = nullptr;
+  const uint8_t* data = nullptr;          // null: rows come from the source
   int64_t head_bytes = 0, row_bytes = 0;  // from head to head, from token to token
+  RowSource source;
 
   bool packed = false;
   int64_t bits = 0, group = 0;

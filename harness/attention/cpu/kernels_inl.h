@@ -287,21 +287,26 @@ float value_at(const Run& run, int64_t head, int64_t token, int64_t channel) {
 // --- rows ------------------------------------------------------------------------------------------------------------
 
 // Rows first + [lo, hi) of a head. They are copied, with zeros after the last one, when fewer than `beyond` bytes
-// follow them in the run: nobody reads behind a tensor.
+// follow them in the run (nobody reads behind a tensor), or made where they come from a source.
 const uint8_t* rows_from(const Run& run, int64_t head, int64_t first, int64_t lo, int64_t hi, int64_t beyond,
                          float* room) {
-  const uint8_t* from = run.data + head * run.head_bytes + (first + lo) * run.row_bytes;
-  const int64_t there = run.tokens - first;
-  if (hi <= there && (there - hi) * run.row_bytes >= beyond) return from;
-  const int64_t bytes = (least(hi, there) - lo) * run.row_bytes, all = (hi - lo) * run.row_bytes + beyond;
+  const int64_t there = run.tokens - first, count = least(hi, there) - lo;
+  const int64_t bytes = count * run.row_bytes, all = (hi - lo) * run.row_bytes + beyond;
   auto* to = reinterpret_cast<uint8_t*>(room);
-  std::memcpy(to, from, static_cast<size_t>(bytes));
+  if (run.data != nullptr) {
+    const uint8_t* from = run.data + head * run.head_bytes + (first + lo) * run.row_bytes;
+    if (hi <= there && (there - hi) * run.row_bytes >= beyond) return from;
+    std::memcpy(to, from, static_cast<size_t>(bytes));
+  } else {
+    run.source.read(run.source.reader, head, first + lo, count, room);
+  }
   std::memset(to + bytes, 0, static_cast<size_t>(all - bytes));
   return to;
 }
 
 // Of the tile after this one: a tile ends where a page does, often, and there the hardware stops looking ahead.
 KVSWEEP_INLINE void prefetch_rows(const Run& run, int64_t head, int64_t first, int64_t tokens) {
+  if (run.data == nullptr) return;
   const uint8_t* from = run.data + head * run.head_bytes + first * run.row_bytes;
   const int64_t bytes = least(tokens, run.tokens - first) * run.row_bytes;
   for (int64_t i = 0; i < bytes; i += 64) __builtin_prefetch(from + i, 0, 2);
@@ -777,7 +782,7 @@ void weigh_floats(const Job& job, const Run& run, int64_t head, int64_t begin, i
   std::memset(room.sums, 0, static_cast<size_t>(rows * job.dim) * sizeof(float));
   for (int64_t first = begin / kTile * kTile; first < end; first += kTile) {
     const int64_t from = most(begin - first, 0), to = least(end - first, kTile);
-    const uint8_t* at = run.data + head * run.head_bytes + (first + from) * run.row_bytes;
+    const uint8_t* at = rows_from(run, head, first, from, to, 0, room.value_tile);
     prefetch_rows(run, head, first + kTile, kTile);
     weigh_tile(Floats{}, {at, run.row_bytes, from, to, job.dim / kWidth, 1, ValueFold::kNone}, job.dim, weights + first,
                rows, room);
