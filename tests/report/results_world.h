@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct WorldGroup {
   std::string task = "needle", tokens = "512", metric = "exact_match", kind = "retrieval";
   int64_t items = 40;
   bool exponential = false, higher_is_better = true;
+  std::optional<Noise> noise = {};  // of each of full precision's samples
   std::vector<WorldPoint> points;
   std::function<std::map<std::string, std::string>(int64_t i)> tags = [](int64_t i) {
     return std::map<std::string, std::string>{{"depth", std::to_string(i % 5 * 25)}};
@@ -109,7 +111,7 @@ class ResultsWorld {
       sample.kl.assign(3, point.k_bits == 16 ? 0.0f : 1.0f / static_cast<float>(1 << point.k_bits));
       sample.output = point.k_bits == 16 ? "the answer is 42" : "the answer is " + std::to_string(point.k_bits);
       sample.first_divergence = point.k_bits == 16 ? -1 : 2;
-      sample.noise.reset();
+      sample.noise = point.k_bits == 16 ? group.noise : std::nullopt;
       sample.attention.reset();
       sample.compressed_reads = point.k_bits == 16 ? 0 : 100;
       sample.bytes.live = sample.bytes.values * (point.k_bits + point.v_bits) / 16;
