@@ -21,6 +21,7 @@ struct WorldPoint {
   // Of item i; the default is right everywhere.
   std::function<double(int64_t i)> score = [](int64_t) { return 1.0; };
   std::string status = "";  // "failed": no samples
+  Fields params = {};       // in place of k_bits and v_bits
 };
 
 struct WorldGroup {
@@ -67,6 +68,7 @@ class ResultsWorld {
     record.point.scheme_params.clear();
     if (point.k_bits < 16)
       record.point.scheme_params = {{"k_bits", std::to_string(point.k_bits)}, {"v_bits", std::to_string(point.v_bits)}};
+    if (!point.params.empty()) record.point.scheme_params = point.params;
     record.nominal_k_bits = point.k_bits;
     record.nominal_v_bits = point.v_bits;
     record.primary_metric = group.metric;

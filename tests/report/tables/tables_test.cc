@@ -2,7 +2,8 @@
 // averages over a gap. Each folder of golden/report has records.jsonl, some have samples.jsonl, and tables as
 // <table>.<txt, md, csv or tex>. The tables were made by this program (`kvsweep report FOLDER --table T --format F`)
 // and read; the results in `mixed` by ResultsWorld (results_world.h): needles of two lengths with a failed point,
-// graded scores by document with a score that is no number, and perplexities; those of the other folders by hand.
+// graded scores by document with a score that is no number, and perplexities; so those in `layers`, of which only the
+// analysis is stored (export_test.cc); those of the other folders by hand.
 #include "harness/report/tables/tables.h"
 
 #include <fcntl.h>
