@@ -227,6 +227,8 @@ TEST_CASE("lm-eval: a folder a configuration, with means, standard errors and ev
   CHECK(all["higher_is_better"]["perplexity_512"] == json{{"nll", false}});
   CHECK(all["results"]["perplexity_512"]["nll,none"].is_null());  // one sample is not a number
   CHECK(all["config"]["model_args"]["v_bits"] == "2");
+  CHECK(all["results"]["perplexity_512"]["nll_stderr,none"] == "N/A");
+  CHECK(all["configs"]["needle_512"]["output_type"] == "generate_until");
   CHECK(all["configs"]["needle_512"]["metadata"]["view"] == "exact");
   CHECK(all["configs"]["needle_512"]["metadata"]["effective_bits"] == record.effective_bits);
   CHECK(all["git_hash"] == "0123abcd");
@@ -244,12 +246,13 @@ TEST_CASE("lm-eval: a folder a configuration, with means, standard errors and ev
     CHECK(samples[i]["resps"] == json::array({json{"the answer is 4"}}));
     CHECK(samples[i]["metrics"] == json{"exact_match"});
     CHECK(samples[i]["filter"] == "none");
-    for (const char* key : {"target", "arguments", "doc_hash", "prompt_hash", "target_hash"})
-      CHECK(samples[i].contains(key));
+    CHECK(samples[i]["arguments"]["gen_args_0"]["arg_0"] == "");
+    for (const char* key : {"target", "doc_hash", "prompt_hash", "target_hash"}) CHECK(samples[i].contains(key));
   }
   const json failed = json::parse(read_text(only_file(out.path() / "smollm2-135m__uniform_k_bits=2", "results_")));
   CHECK(failed["results"].empty());
-  CHECK(failed["configs"]["needle_512"]["metadata"]["error"] == "out of memory");
+  CHECK(failed["configs"].empty());
+  CHECK(failed["kvsweep_failed"]["needle_512"]["metadata"]["error"] == "out of memory");
 }
 
 TEST_CASE("file names say what differs and are never the same") {

@@ -1,6 +1,7 @@
-// Makes what the tests of the page look at.
+// Makes what tests in Python look at.
 //
 //   kvsweep_page_tool page RESULTS FILE                       the page of a results directory
+//   kvsweep_page_tool lm-eval RESULTS DIRECTORY               the export in the layout of lm-evaluation-harness
 //   kvsweep_page_tool synthetic GROUPS CONFIGURATIONS SAMPLES DIRECTORY
 //                                                             made-up results: GROUPS x CONFIGURATIONS records
 #include <fmt/format.h>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "harness/core/random.h"
+#include "harness/report/export/lm_eval.h"
 #include "harness/report/html/page.h"
 #include "tests/report/examples.h"
 
@@ -116,12 +118,18 @@ int run(const std::vector<std::string>& arguments) {
     write_page(arguments[2], analyse(read_results(arguments[1])));
     return 0;
   }
+  if (arguments.size() == 3 && arguments[0] == "lm-eval") {
+    write_lm_eval(read_results(arguments[1]), arguments[2]);
+    return 0;
+  }
   if (arguments.size() == 5 && arguments[0] == "synthetic") {
     Synthetic synthetic(std::stoll(arguments[3]), arguments[4]);
     for (int64_t group = 0; group < std::stoll(arguments[1]); ++group) synthetic.add(group, std::stoll(arguments[2]));
     return 0;
   }
-  fmt::print(stderr, "usage: page RESULTS FILE | synthetic GROUPS CONFIGURATIONS SAMPLES DIRECTORY\n");
+  fmt::print(
+      stderr,
+      "usage: page RESULTS FILE | lm-eval RESULTS DIRECTORY | synthetic GROUPS CONFIGURATIONS SAMPLES DIRECTORY\n");
   return 2;
 }
 
