@@ -17,10 +17,6 @@ namespace {
 
 using Rows = std::vector<const Row*>;
 
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
-}
-
 bool failed(const Row& row) {
   return row.record->status == "failed";
 }
@@ -224,7 +220,7 @@ std::vector<std::string> notes_of(const TableContext& context, const Group& grou
     const Record& record = *row->record;
     const std::string name = context.families.configuration(record);
     if (failed(*row)) {
-      once(fmt::format("failed: {}: {}", configuration_of(record), first_line(record.error)));
+      once(fmt::format("failed: {}: {}", configuration_of(record), error_line(record.error)));
       continue;
     }
     if (row->gap == "no samples" || row->gap == "no samples of full precision")
