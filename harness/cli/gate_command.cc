@@ -94,6 +94,7 @@ int run_gated(const std::string& sweep, RunOptions options, const std::string& g
   const GateFile file = read_gates(gates);
   std::optional<Results> baseline;
   if (!baseline_path.empty()) baseline = read_results(baseline_path);
+  require_baseline(file, baseline ? &*baseline : nullptr);
   GateRunWatch watch(file, baseline ? &*baseline : nullptr);
   options.watch = &watch;
   const int status = run_sweep(sweep, options);

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdlib>
 #include <map>
 
 #include "harness/core/error.h"
@@ -33,12 +32,6 @@ auto one_of(const std::map<std::string, Value>& values) {
     for (const auto& [name, unused] : values) names.push_back(name);
     return "'" + given + "' is not one of " + join(names);
   };
-}
-
-// Asked for by https://no-color.org: any value that is not empty.
-bool colour_wanted() {
-  const char* no_color = std::getenv("NO_COLOR");
-  return isatty(STDOUT_FILENO) == 1 && (no_color == nullptr || *no_color == '\0');
 }
 
 }  // namespace
@@ -71,7 +64,7 @@ void add_report(CLI::App& app, std::function<int()>& action) {
       request.only = only;
       request.pivot = pivot;
       request.pivot.cell = kCells.at(cell);
-      request.render = {kFormats.at(format), colour_wanted()};
+      request.render = {kFormats.at(format), colour_wanted(STDOUT_FILENO)};
       fmt::print("{}", render_tables(analysis, request));
       return kExitOk;
     };

@@ -359,11 +359,6 @@ void check_schema(const Json& json, const std::string& place) {
       json.value("id", ""));
 }
 
-std::string with_params(std::string name, const Fields& params) {
-  for (const auto& [key, value] : params) name += fmt::format(" {}={}", key, value);
-  return name;
-}
-
 }  // namespace
 
 std::string Point::canonical_json() const {
@@ -372,6 +367,20 @@ std::string Point::canonical_json() const {
 
 std::string Point::id() const {
   return sha256_hex(canonical_json()).substr(0, 16);
+}
+
+std::string params_text(const Fields& params) {
+  std::vector<std::string> texts;
+  for (const auto& [key, value] : params) texts.push_back(key + "=" + value);
+  return join(texts, " ");
+}
+
+std::string with_params(std::string name, const Fields& params) {
+  return params.empty() ? name : name + " " + params_text(params);
+}
+
+std::string error_line(const std::string& error) {
+  return error.substr(0, error.find('\n'));
 }
 
 std::string Point::label() const {

@@ -13,6 +13,13 @@ namespace kvsweep {
 
 using Fields = std::vector<std::pair<std::string, std::string>>;  // resolved parameters, in order of declaration
 
+// "k_bits=4 v_bits=2"; of a name with parameters "uniform k_bits=4 v_bits=2".
+std::string params_text(const Fields& params);
+std::string with_params(std::string name, const Fields& params);
+
+// The line of an error that tables show: the first.
+std::string error_line(const std::string& error);
+
 // One point of a sweep, resolved: what was asked for. Its id is the first 16 hex digits of the SHA-256 of its canonical
 // JSON, so equal points have equal ids on every machine.
 struct Point {

@@ -40,7 +40,7 @@ struct ShardPoint {
   Record record;          // without anything measured
 };
 
-// A group of a sweep as a shard has begun it: one line of groups-<i>-of-<n>.jsonl. Of several lines with one
+// A group of a sweep as a shard is about to run it: one line of groups-<i>-of-<n>.jsonl. Of several lines with one
 // reference_id all count: a later session may run other points of the group, or more samples.
 struct ShardGroup {
   std::string reference_id;          // the full-precision point: names the group

@@ -13,6 +13,7 @@
 #include "harness/core/random.h"
 #include "harness/core/stopwatch.h"
 #include "harness/files/tensor_file.h"
+#include "harness/report/record.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/plan.h"
 #include "harness/run/progress.h"
@@ -35,12 +36,6 @@ constexpr uint64_t kTextSeed = 17;
 constexpr const char* kHidden = "hidden";
 constexpr const char* kNextLayer = "next_layer";
 constexpr std::string_view kCalibratorPrefix = "calibrator.";
-
-std::string params_text(const std::vector<std::pair<std::string, std::string>>& params) {
-  std::vector<std::string> words;
-  for (const auto& [key, value] : params) words.push_back(fmt::format("{}={}", key, value));
-  return join(words, " ");
-}
 
 fs::path partial_of(const fs::path& out) {
   return out.string() + ".partial";
@@ -273,9 +268,7 @@ void CalibrationRun::print_plan(const LoadedModel& model) const {
   const auto bytes = [](int64_t count) { return human_bytes(static_cast<double>(count)); };
   const int64_t weights = model.llama->weight_bytes();
   fmt::print(stderr, "plan for {} ({}, {} of weights)\n", spec_.name, compute.device.str(), bytes(weights));
-  const std::string params = params_text(header_.params);
-  const std::string what =
-      fmt::format("  {}{}{}: {} layers, ", header_.scheme, params.empty() ? "" : " ", params, config.layers);
+  const std::string what = fmt::format("  {}: {} layers, ", with_params(header_.scheme, header_.params), config.layers);
   if (!calibrator_->reads_text()) {
     fmt::print(stderr, "{}weights only\n", what);
     return;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "harness/core/error.h"
 #include "harness/core/hash.h"
@@ -109,7 +110,7 @@ class SweepRun {
   int64_t own_samples(const GroupRun& run) const;
   bool sample_done(const GroupRun& run, const Sample& sample) const;
   ShardGroup shard_group(const GroupRun& run, const std::vector<const SweepPoint*>& points) const;
-  void begin_watch(const std::vector<GroupRun>& runs) const;
+  void begin_watch(const std::vector<GroupRun>& runs, const LoadedModel& model);
   int64_t cache_budget(const GroupRun& run, const Llama& llama) const;
   void check_memory(const std::vector<GroupRun>& runs, const Llama& llama) const;
   EngineOptions engine_options(const GroupRun& run, const LoadedModel& model) const;
@@ -180,13 +181,18 @@ void SweepRun::check_fits_model(const SweepGroup& group) const {
 // What can be found wrong before anything is written.
 void SweepRun::check_before_start() const {
   int64_t points = 0, matched = 0;
+  std::set<std::string> models;
   for (const SweepGroup& group : sweep_.groups) {
+    models.insert(group.model);
     check_fits_model(group);
     for (const std::string& data : group.task->data()) locator_.find(data);
     points += std::ssize(group.points);
     matched +=
         std::count_if(group.points.begin(), group.points.end(), [&](const auto& point) { return selected(point); });
   }
+  if (options_.watch != nullptr && models.size() > 1)
+    throw ConfigError(
+        fmt::format("{}: a gate can watch sweeps of one model, this one has {}", sweep_.file.string(), models.size()));
   if (matched == 0)
     throw ConfigError(fmt::format("--only '{}' matches none of the {} points, e.g. '{}'", options_.only.value_or(""),
                                   points, sweep_.groups.front().points.front().point.label()));
@@ -210,9 +216,6 @@ int SweepRun::run() {
       models.push_back(group.model);
   }
   log(fmt::format("{}: {} points in {} groups, {} to run", sweep_.name, points, sweep_.groups.size(), pending));
-  if (options_.watch != nullptr && models.size() > 1)
-    throw ConfigError(
-        fmt::format("{}: a gate can watch sweeps of one model, this one has {}", sweep_.file.string(), models.size()));
   for (const std::string& model : models) run_model(model);
   if (options_.dry_run) return kExitOk;
   if (options_.shard)
@@ -261,24 +264,32 @@ void SweepRun::run_model(const std::string& model) {
     items += own_samples(run) * std::ssize(run.pending);
   }
   store_->require_facts(facts);
-  if (options_.watch != nullptr) begin_watch(runs);
+  if (options_.watch != nullptr) begin_watch(runs, loaded);
   Progress progress(seconds, items, "samples");
   progress_ = &progress;
-  for (GroupRun& run : runs) {
+  for (const GroupRun& run : runs)
     if (options_.shard && own_samples(run) > 0) store_->append(shard_group(run, run.pending));
-    run_group(run, loaded, progress);
-  }
+  for (GroupRun& run : runs) run_group(run, loaded, progress);
   progress_ = nullptr;
 }
 
-// Points that have their record already are watched too: rules ask for them.
-void SweepRun::begin_watch(const std::vector<GroupRun>& runs) const {
+// Points and groups that have their records already are watched too: rules ask for them.
+void SweepRun::begin_watch(const std::vector<GroupRun>& runs, const LoadedModel& model) {
   std::vector<ShardGroup> groups;
-  for (const GroupRun& run : runs) {
+  for (const SweepGroup& group : sweep_.groups) {
     std::vector<const SweepPoint*> points;
-    for (const SweepPoint& point : run.group->points)
-      if (selected(point)) points.push_back(&point);
-    groups.push_back(shard_group(run, points));
+    for (const SweepPoint& point : group.points)
+      if (selected(point) || store_->finished().contains(point.id)) points.push_back(&point);
+    if (points.empty()) continue;
+    const auto pending =
+        std::find_if(runs.begin(), runs.end(), [&](const GroupRun& run) { return run.group == &group; });
+    GroupRun finished;
+    if (pending == runs.end()) {
+      finished.group = &group;
+      finished.layers = model.llama->config().layers;
+      prepare(finished, model);
+    }
+    groups.push_back(shard_group(pending == runs.end() ? finished : *pending, points));
   }
   options_.watch->begin(groups);
   std::vector<SampleRecord> samples;

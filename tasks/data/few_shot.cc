@@ -5,25 +5,21 @@
 #include <algorithm>
 
 #include "harness/core/error.h"
-#include "tasks/data/fit.h"
+#include "tasks/data/cut_text.h"
 
 namespace kvsweep {
 namespace {
 
-std::vector<int32_t> ids_of(const Tokenizer& tokenizer, const std::string& text, bool chat) {
-  return chat ? tokenizer.encode(text, true) : encode_with_bos(tokenizer, text, false);
+CutText cut(const std::string& context, const std::string& query, bool chat) {
+  return {context, query, chat, !chat};
 }
 
 }  // namespace
 
 void set_prompt(Sample& sample, const Tokenizer& tokenizer, const PromptParts& prompt, int64_t most,
                 const std::string& name) {
-  const std::vector<int32_t> ids = ids_of(tokenizer, prompt.text(), prompt.chat);
-  const auto shared_with = [&](const std::string& beginning) {
-    return common_prefix(ids_of(tokenizer, beginning, prompt.chat), ids);
-  };
+  const auto [ids, context] = cut_ids(tokenizer, cut(prompt.shared + prompt.body, prompt.query, prompt.chat));
   const int64_t total = std::ssize(ids), dropped = std::max<int64_t>(0, total - most);
-  const int64_t context = std::min(shared_with(prompt.shared + prompt.body), total - 1);
   if (dropped >= context && total > most)
     throw ConfigError(
         fmt::format("{} = {}: the query of sample {} alone has {} tokens", name, most, sample.id, total - context));
@@ -32,16 +28,17 @@ void set_prompt(Sample& sample, const Tokenizer& tokenizer, const PromptParts& p
   if (dropped > 0)
     sample.tags["truncated_from"] = fmt::to_string(total);
   else if (!prompt.shared.empty())
-    sample.shared_context = std::min(shared_with(prompt.shared), context);
+    sample.shared_context =
+        std::min(common_prefix(text_ids(tokenizer, cut(prompt.shared, "", prompt.chat)), ids), context);
 }
 
 std::vector<std::vector<int32_t>> continuation_ids(const Tokenizer& tokenizer, const PromptParts& prompt,
                                                    const std::vector<std::string>& continuations) {
   const std::string text = prompt.text();
-  const auto own = std::ssize(ids_of(tokenizer, text, prompt.chat));
+  const auto own = std::ssize(text_ids(tokenizer, cut(text, "", prompt.chat)));
   std::vector<std::vector<int32_t>> out;
   for (const std::string& continuation : continuations) {
-    const std::vector<int32_t> whole = ids_of(tokenizer, text + continuation, prompt.chat);
+    const std::vector<int32_t> whole = text_ids(tokenizer, cut(text, continuation, prompt.chat));
     if (own >= std::ssize(whole))
       throw ConfigError(fmt::format("the continuation '{}' has no token of its own with this tokenizer", continuation));
     out.emplace_back(whole.begin() + own, whole.end());

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,14 @@ struct WorldPoint {
   // Of item i; the default is right everywhere.
   std::function<double(int64_t i)> score = [](int64_t) { return 1.0; };
   std::string status = "";  // "failed": no samples
+  Fields params = {};       // in place of k_bits and v_bits
 };
 
 struct WorldGroup {
   std::string task = "needle", tokens = "512", metric = "exact_match", kind = "retrieval";
   int64_t items = 40;
   bool exponential = false, higher_is_better = true;
+  std::optional<Noise> noise = {};  // of each of full precision's samples
   std::vector<WorldPoint> points;
   std::function<std::map<std::string, std::string>(int64_t i)> tags = [](int64_t i) {
     return std::map<std::string, std::string>{{"depth", std::to_string(i % 5 * 25)}};
@@ -65,6 +68,7 @@ class ResultsWorld {
     record.point.scheme_params.clear();
     if (point.k_bits < 16)
       record.point.scheme_params = {{"k_bits", std::to_string(point.k_bits)}, {"v_bits", std::to_string(point.v_bits)}};
+    if (!point.params.empty()) record.point.scheme_params = point.params;
     record.nominal_k_bits = point.k_bits;
     record.nominal_v_bits = point.v_bits;
     record.primary_metric = group.metric;
@@ -109,7 +113,7 @@ class ResultsWorld {
       sample.kl.assign(3, point.k_bits == 16 ? 0.0f : 1.0f / static_cast<float>(1 << point.k_bits));
       sample.output = point.k_bits == 16 ? "the answer is 42" : "the answer is " + std::to_string(point.k_bits);
       sample.first_divergence = point.k_bits == 16 ? -1 : 2;
-      sample.noise.reset();
+      sample.noise = point.k_bits == 16 ? group.noise : std::nullopt;
       sample.attention.reset();
       sample.compressed_reads = point.k_bits == 16 ? 0 : 100;
       sample.bytes.live = sample.bytes.values * (point.k_bits + point.v_bits) / 16;

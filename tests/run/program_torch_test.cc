@@ -363,6 +363,23 @@ TEST_CASE("a sweep becomes records and its records the stored tables", "[golden]
   CHECK(masked == read_text(golden));
 }
 
+TEST_CASE("tables are coloured on a terminal only, and not where NO_COLOR is set") {
+  const TemporaryDirectory place;
+  const std::string report =
+      std::string(KVSWEEP_PROGRAM) + " report '" + KVSWEEP_SOURCE_DIR + "/tests/golden/report/mixed' --table grid";
+  // script(1) gives the program a terminal.
+  if (std::system("command -v script >/dev/null 2>&1") != 0) SKIP("script is not installed");
+  const auto printed = [&](const std::string& before, const std::string& command) {
+    const std::string out = (place.path() / "out").string();
+    CHECK(std::system((before + command + " >'" + out + "' </dev/null").c_str()) == 0);
+    return read_text(out);
+  };
+  const std::string on_terminal = "script -qec \"" + report + "\" /dev/null";
+  CHECK_THAT(printed("unset NO_COLOR; ", on_terminal), ContainsSubstring("\x1b["));
+  CHECK(printed("NO_COLOR=1 ", on_terminal).find('\x1b') == std::string::npos);
+  CHECK(printed("unset NO_COLOR; ", report).find('\x1b') == std::string::npos);
+}
+
 TEST_CASE("a dry run prints the plan and writes nothing") {
   const Workplace place;
   const ProcessResult result = place.run({"run", "sweep.yaml", "--out", "a", "--dry-run"});

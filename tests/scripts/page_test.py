@@ -10,6 +10,7 @@ import base64
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -252,6 +253,18 @@ def check_samples(browser):
         assert browser.value("document.querySelector('.detail h3').textContent") != shown
 
 
+def check_choice(browser):
+    """Beside the verdict: what choosing among so many does, for the scope that is looked at."""
+    for scope in browser.value("[...document.getElementById('scope').options].map(o => o.value)"):
+        browser.value(f"(s => {{ s.value = '{scope}'; s.dispatchEvent(new Event('change')); }})(document.getElementById('scope'))")
+        judged = browser.value("document.querySelector('#verdict h1').textContent")
+        count = re.search(r"of (\d+) ", judged)[1]
+        text = browser.value("document.getElementById('choice').textContent")
+        assert f"Picking the best of {count} configurations" in text and f"any of the {count} is called" in text, (judged, text)
+        assert "every p below 0.05" in text and "at most 5 %" in text, text
+        assert browser.value("(e => e.checkVisibility() && e.closest('#verdict') !== null)(document.getElementById('choice'))")
+
+
 def check_structure(browser):
     for what, broken in {
         "a header cell without scope": "[...document.querySelectorAll('th:not([scope])')]",
@@ -273,6 +286,7 @@ def check(browser, program, folder, shots):
     browser.size(1400)
     browser.open(page)
     check_structure(browser)
+    check_choice(browser)
     check_chart(browser)
     check_keyboard(browser)
     check_samples(browser)

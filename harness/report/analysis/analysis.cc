@@ -16,10 +16,6 @@
 namespace kvsweep {
 namespace {
 
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
-}
-
 // What a point was asked, its scheme apart.
 std::string question_of(const Record& record) {
   const Point& p = record.point;
@@ -73,7 +69,8 @@ void Analyser::fill(Group& group) const {
   group.first = ok == group.rows.end() ? group.rows.front().record : ok->record;
   const Point& point = group.first->point;
   group.title =
-      fmt::format("{} v{}{} | {} tokens", point.task, point.task_version, params_text(point.task_params), point.tokens);
+      fmt::format("{} | {} tokens",
+                  with_params(fmt::format("{} v{}", point.task, point.task_version), point.task_params), point.tokens);
   group.reference_id = group.first->reference_id;
   group.reference_samples = results_.samples(group.reference_id);
   for (const Row& row : group.rows)
@@ -86,7 +83,7 @@ void Analyser::fill(Group& group) const {
 }
 
 std::string Analyser::gap_of(const Group& group, const Record& record) const {
-  if (record.status == "failed") return "failed: " + first_line(record.error);
+  if (record.status == "failed") return "failed: " + error_line(record.error);
   if (record.status == "not_engaged") return "not engaged";
   if (results_.samples(record.id) == nullptr) return "no samples";
   if (record.id == group.reference_id) return "reference";
@@ -272,14 +269,8 @@ PairedScores pooled_scores(const Results& results, const Pool& pool, const Poole
   return stack(parts);
 }
 
-std::string params_text(const Fields& params) {
-  std::string out;
-  for (const auto& [key, value] : params) out += fmt::format(" {}={}", key, value);
-  return out;
-}
-
 std::string configuration_of(const Record& record) {
-  return record.point.scheme + params_text(record.point.scheme_params);
+  return with_params(record.point.scheme, record.point.scheme_params);
 }
 
 Analysis analyse(Results results, const CompareOptions& options, const Allowed& allowed) {

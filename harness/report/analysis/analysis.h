@@ -86,8 +86,6 @@ PairedScores pooled_scores(const Results& results, const Pool& pool, const Poole
 
 // "uniform k_bits=4 v_bits=2": scheme and its parameters as recorded.
 std::string configuration_of(const Record& record);
-// " k_bits=4 v_bits=2": parameters, each behind a space.
-std::string params_text(const Fields& params);
 
 // What a configuration costs and loses, of those that nothing beats in both. cost and loss: NaN points are never on it.
 // Returns indices of points that no other has both less or equal cost and less or equal loss of, one of them less.

@@ -13,7 +13,8 @@ struct AnalysisJsonOptions {
 };
 
 // An analysis as one JSON object, for figures and the page: numbers only, no texts of samples. What there is not is
-// null, also what is not a number. docs/results.md describes the fields; "kvsweep_analysis" is the version of the form.
+// null, also what is not a number. "kvsweep_analysis" is the version of the form, tests/golden/report/*/analysis.json
+// are such analyses.
 std::string analysis_json(const Analysis& analysis, const AnalysisJsonOptions& options = {});
 
 }  // namespace kvsweep

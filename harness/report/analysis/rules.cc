@@ -15,12 +15,6 @@ std::string short_hash(const std::string& hash) {
   return hash.empty() ? "none" : hash.substr(0, 12);
 }
 
-std::string params_text(const Fields& params) {
-  std::vector<std::string> texts;
-  for (const auto& [key, value] : params) texts.push_back(key + "=" + value);
-  return join(texts, " ");
-}
-
 std::string samples_hash(const Results& results, const std::string& id) {
   const PointSamples* samples = results.samples(id);
   if (samples == nullptr) return "";

@@ -44,7 +44,7 @@ std::map<std::string, const Record*> by_key(const Results& results, const Allowe
 
 std::string missing(const Results& results, const Record& record) {
   if (record.status == "failed")
-    return fmt::format("failed in {}: {}", results.path().string(), record.error.substr(0, record.error.find('\n')));
+    return fmt::format("failed in {}: {}", results.path().string(), error_line(record.error));
   if (record.status == "not_engaged") return fmt::format("not engaged in {}", results.path().string());
   if (results.samples(record.id) == nullptr) return fmt::format("no samples in {}", results.path().string());
   return "";

@@ -110,9 +110,14 @@ bool measured(const Record& record) {
   return record.status != "failed";
 }
 
+bool generated(const Record& record) {
+  return record.generated_tokens > 0;
+}
+
 void add_metric(Json& out, const std::string& name, double mean, const std::optional<double>& error) {
   out[name + ",none"] = number(mean);
-  out[name + "_stderr,none"] = error ? number(*error) : Json("N/A");
+  // Readers format what is not "N/A" as a number.
+  out[name + "_stderr,none"] = error && std::isfinite(*error) ? Json(*error) : Json("N/A");
 }
 
 Json metrics_of(const Record& record, const std::string& task) {
@@ -151,6 +156,7 @@ Json config_of(const Record& record, const std::string& task) {
   metadata["decode_ms_per_token"] = record.decode_ms_per_token ? number(*record.decode_ms_per_token) : Json(nullptr);
   metadata["kl"] = measured(record) && record.kl.n > 0 ? number(record.kl.mean) : Json(nullptr);
   return {{"task", task},
+          {"output_type", generated(record) ? "generate_until" : "none"},
           {"num_fewshot", shots_of(record)},
           {"repeats", 1},
           {"metric_list", std::move(metrics)},
@@ -176,7 +182,7 @@ class Folder {
   void write(const std::vector<std::string>& tasks, LmEvalExport& counts) const;
 
  private:
-  std::string write_samples(const PointSamples& samples, const std::string& task) const;
+  std::string write_samples(const Record& record, const PointSamples& samples, const std::string& task) const;
   Json run_config() const;
 
   const Results& results_;
@@ -190,18 +196,20 @@ void Folder::write(const std::vector<std::string>& tasks, LmEvalExport& counts) 
   fs::create_directories(path_, error);
   if (error) throw DataError(fmt::format("{}: cannot be made: {}", path_.string(), error.message()));
   Json results = Json::object(), groups = Json::object(), configs = Json::object(), versions = Json::object(),
-       shots = Json::object(), better = Json::object(), n = Json::object(), hashes = Json::object();
+       shots = Json::object(), better = Json::object(), n = Json::object(), hashes = Json::object(),
+       failed = Json::object();
   for (size_t i = 0; i < records_.size(); ++i) {
     const Record& record = *records_[i];
     const std::string& task = tasks[i];
     const PointSamples* samples = results_.samples(record.id);
-    configs[task] = config_of(record, task);
-    versions[task] = record.point.task_version;
-    shots[task] = shots_of(record);
     if (!measured(record)) {
+      failed[task] = config_of(record, task);
       counts.gaps.push_back(fmt::format("{}: failed: {}", record.point.label(), record.error));
       continue;
     }
+    configs[task] = config_of(record, task);
+    versions[task] = record.point.task_version;
+    shots[task] = shots_of(record);
     groups[task] = Json::array();
     results[task] = metrics_of(record, task);
     better[task] = higher_is_better(record);
@@ -211,7 +219,7 @@ void Folder::write(const std::vector<std::string>& tasks, LmEvalExport& counts) 
       counts.gaps.push_back(fmt::format("{}: no samples", record.point.label()));
       continue;
     }
-    hashes[task] = write_samples(*samples, task);
+    hashes[task] = write_samples(record, *samples, task);
     counts.samples += static_cast<int64_t>(samples->size());
   }
   const Record& first = *records_.front();
@@ -220,6 +228,7 @@ void Folder::write(const std::vector<std::string>& tasks, LmEvalExport& counts) 
       {"results", std::move(results)},
       {"group_subtasks", std::move(groups)},
       {"configs", std::move(configs)},
+      {"kvsweep_failed", std::move(failed)},
       {"versions", std::move(versions)},
       {"n-shot", std::move(shots)},
       {"higher_is_better", std::move(better)},
@@ -264,7 +273,7 @@ Json Folder::run_config() const {
 }
 
 // Returns the task's hash: of all samples' hashes.
-std::string Folder::write_samples(const PointSamples& samples, const std::string& task) const {
+std::string Folder::write_samples(const Record& record, const PointSamples& samples, const std::string& task) const {
   OutFile file(path_ / fmt::format("samples_{}_{}.jsonl", task, date_));
   const std::string target_hash = sha256_hex("");
   std::string all;
@@ -276,13 +285,12 @@ std::string Folder::write_samples(const PointSamples& samples, const std::string
     doc["query_tokens"] = sample.query_tokens;
     const std::string doc_hash = sha256_hex(dump(doc, 2));
     all += doc_hash + sample.prompt_hash + target_hash;
-    const bool generated = !sample.output_tokens.empty();
     Json out = {{"doc_id", sample.index},
                 {"doc", std::move(doc)},
                 {"target", ""},
-                {"arguments", Json::object()},
-                {"resps", generated ? Json::array({Json::array({sample.output})}) : Json::array()},
-                {"filtered_resps", generated ? Json::array({sample.output}) : Json::array()},
+                {"arguments", {{"gen_args_0", {{"arg_0", ""}}}}},
+                {"resps", generated(record) ? Json::array({Json::array({sample.output})}) : Json::array()},
+                {"filtered_resps", generated(record) ? Json::array({sample.output}) : Json::array()},
                 {"filter", "none"},
                 {"metrics", samples.metrics},
                 {"doc_hash", doc_hash},

@@ -39,7 +39,7 @@ int64_t changed_items(const Results& before, const PointSamples& a, const Result
 }
 
 std::string fault_of(const Results& run, const Record& record) {
-  if (record.status == "failed") return "failed: " + record.error.substr(0, record.error.find('\n'));
+  if (record.status == "failed") return "failed: " + error_line(record.error);
   if (record.status == "not_engaged") return "not engaged";
   const PointSamples* samples = run.samples(record.id);
   if (samples == nullptr) return "no samples";

@@ -18,10 +18,6 @@ namespace {
 
 using Kind = GateRule::Kind;
 
-std::string first_line(const std::string& text) {
-  return text.substr(0, text.find('\n'));
-}
-
 // What a verdict cannot be found for; the message is its reason.
 struct NoNumbers {
   std::string reason;
@@ -265,12 +261,12 @@ void Gate::run(Job& job) const {
     verdict.reason = none.reason;
   } catch (const DataError& error) {
     verdict.found = Verdict::kFail;
-    verdict.reason = first_line(error.what());
+    verdict.reason = error_line(error.what());
   }
 }
 
 void Gate::require_measured(const Record& record) const {
-  if (record.status == "failed") throw NoNumbers{"failed: " + first_line(record.error)};
+  if (record.status == "failed") throw NoNumbers{"failed: " + error_line(record.error)};
   if (record.status == "not_engaged") throw NoNumbers{"not engaged: no scored token read a compressed entry"};
   if (run_.samples(record.id) == nullptr) throw NoNumbers{"no samples"};
 }

@@ -42,12 +42,6 @@ bool any_matches(const std::vector<std::string>& globs, const std::vector<std::s
   });
 }
 
-std::string params_text(const Fields& params) {
-  std::vector<std::string> texts;
-  for (const auto& [key, value] : params) texts.push_back(key + "=" + value);
-  return join(texts, " ");
-}
-
 class GateReader {
  public:
   explicit GateReader(std::string place) : place_(std::move(place)) {}
@@ -260,9 +254,9 @@ bool GateRule::names_scheme(const std::string& scheme_name) const {
 bool GateRule::matches(const Record& record) const {
   const Point& point = record.point;
   if (!tokens.empty() && std::find(tokens.begin(), tokens.end(), point.tokens) == tokens.end()) return false;
-  const std::string task_params = params_text(point.task_params), scheme_params = params_text(point.scheme_params);
-  return any_matches(tasks, {point.task, point.task + " " + task_params}) &&
-         any_matches(schemes, {point.scheme, point.scheme + "/" + scheme_params, point.scheme + " " + scheme_params});
+  return any_matches(tasks, {point.task, with_params(point.task, point.task_params)}) &&
+         any_matches(schemes, {point.scheme, point.scheme + "/" + params_text(point.scheme_params),
+                               with_params(point.scheme, point.scheme_params)});
 }
 
 GateFile parse_gates(const std::string& yaml, const std::string& place) {

@@ -21,6 +21,13 @@ bool exponential(const Record& record, const std::string& metric) {
   return info != record.metric_info.end() && info->second.exponential;
 }
 
+bool judges(const GateRule& rule, const Record& record) {
+  if (!rule.matches(record)) return false;
+  if (rule.kind != Kind::kMargin) return true;
+  const std::string metric = rule.metric_of(record);
+  return !metric.empty() && (exponential(record, metric) ? rule.max_ratio : rule.max_drop).has_value();
+}
+
 // Scores of a point of a baseline by sample.
 std::map<std::string, std::map<std::string, double>> scores_of(const Results& results, const std::string& id) {
   std::map<std::string, std::map<std::string, double>> out;
@@ -34,30 +41,41 @@ std::map<std::string, std::map<std::string, double>> scores_of(const Results& re
 
 }  // namespace
 
-GateWatch::GateWatch(GateFile file, const std::vector<ShardGroup>& groups, const Results* baseline)
-    : file_(std::move(file)), baseline_(baseline) {
+GateWatch::GateWatch(GateFile file, const std::vector<ShardGroup>& groups, const Results* baseline, Groups known)
+    : file_(std::move(file)), baseline_(baseline), known_(known) {
   require_baseline(file_, baseline);
   std::map<std::string, const Record*> before;
   if (baseline != nullptr)
     for (const Record& record : baseline->records()) before[record.id] = &record;
-  for (size_t r = 0; r < file_.rules.size(); ++r) {
-    const GateRule& rule = file_.rules[r];
-    std::set<std::string> seen;  // a group of several sessions or shards stands in several lines
-    for (const ShardGroup& group : groups)
-      for (const ShardPoint& point : group.points) {
-        const Record& record = point.record;
-        if (!rule.matches(record) || !seen.insert(record.id).second) continue;
-        if (!rule.against_baseline && record.id == record.reference_id && !rule.names_scheme(record.point.scheme))
-          continue;
-        const std::string metric = rule.metric_of(record);
-        if (rule.kind == Kind::kMargin &&
-            (metric.empty() || !(exponential(record, metric) ? rule.max_ratio : rule.max_drop)))
-          continue;
-        const auto at = before.find(record.id);
-        planned_.push_back({r, record, group.samples, at == before.end() ? nullptr : at->second});
-        family_ += rule.kind == Kind::kMargin && !rule.expect;
-      }
-  }
+  for (size_t r = 0; r < file_.rules.size(); ++r) plan(r, groups, before);
+}
+
+void GateWatch::plan(size_t index, const std::vector<ShardGroup>& groups,
+                     const std::map<std::string, const Record*>& before) {
+  const GateRule& rule = file_.rules[index];
+  std::set<std::string> seen;  // a group of several sessions or shards stands in several lines
+  const size_t first = planned_.size();
+  for (const ShardGroup& group : groups)
+    for (const ShardPoint& point : group.points) {
+      const Record& record = point.record;
+      if (!judges(rule, record) || !seen.insert(record.id).second) continue;
+      if (!rule.against_baseline && record.id == record.reference_id && !rule.names_scheme(record.point.scheme))
+        continue;
+      const auto at = before.find(record.id);
+      planned_.push_back({index, record, group.samples, at == before.end() ? nullptr : at->second});
+      family_ += rule.kind == Kind::kMargin && !rule.expect;
+    }
+  if (planned_.size() == first) plan_missing(index, "", "matches no point");
+  if (!rule.against_baseline) return;
+  for (const auto& [id, record] : before)
+    if (judges(rule, *record) && !seen.contains(id))
+      plan_missing(index, record->point.label(), "the baseline has this point, the run has not");
+}
+
+void GateWatch::plan_missing(size_t index, std::string label, std::string why) {
+  std::optional<Verdict> verdict;
+  if (known_ == Groups::kAll) verdict = Verdict::kFail;
+  missing_.push_back({index, std::move(label), 0, 0, verdict, verdict ? std::move(why) : why + " so far"});
 }
 
 void GateWatch::add(const SampleRecord& sample) {
@@ -161,6 +179,7 @@ WatchedVerdict GateWatch::judge(const Planned& planned) const {
 std::vector<WatchedVerdict> GateWatch::verdicts() const {
   std::vector<WatchedVerdict> out;
   for (const Planned& planned : planned_) out.push_back(judge(planned));
+  out.insert(out.end(), missing_.begin(), missing_.end());
   return out;
 }
 
@@ -179,7 +198,7 @@ std::vector<ShardGroup> planned_groups(const std::filesystem::path& directory) {
 
 std::vector<WatchedVerdict> watch_directory(const GateFile& file, const std::filesystem::path& directory,
                                             const Results* baseline) {
-  GateWatch watch(file, planned_groups(directory), baseline);
+  GateWatch watch(file, planned_groups(directory), baseline, GateWatch::Groups::kSoFar);
   for (const Shard& shard : shards_in(directory, "samples"))
     scan_lines(directory / shard.file("samples"),
                [&](const std::string& line, const std::string& place) { watch.add(sample_from_json(line, place)); });

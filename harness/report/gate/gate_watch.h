@@ -28,9 +28,11 @@ struct WatchedVerdict {
 // verdicts, which Holm's never is below.
 class GateWatch {
  public:
-  // groups: what the run is about to measure, with all of its samples. baseline as for run_gate(); its points are taken
-  // to be comparable, which run_gate() checks. Throws ConfigError as run_gate() does.
-  GateWatch(GateFile file, const std::vector<ShardGroup>& groups, const Results* baseline);
+  // groups: what the run is about to measure, with all of its samples. Whether others may come decides on rules that
+  // match nothing, and on points that only the baseline has: a FAIL, or open. baseline as for run_gate(); its points
+  // are taken to be comparable, which run_gate() checks. Throws ConfigError as run_gate() does.
+  enum class Groups { kAll, kSoFar };
+  GateWatch(GateFile file, const std::vector<ShardGroup>& groups, const Results* baseline, Groups known = Groups::kAll);
 
   void add(const SampleRecord& sample);  // a sample that is there already is left out
   std::vector<WatchedVerdict> verdicts() const;
@@ -44,6 +46,8 @@ class GateWatch {
   };
   using Scores = std::map<std::string, double>;
 
+  void plan(size_t index, const std::vector<ShardGroup>& groups, const std::map<std::string, const Record*>& before);
+  void plan_missing(size_t index, std::string label, std::string why);
   WatchedVerdict judge(const Planned& planned) const;
   void judge_margin(const Planned& planned, WatchedVerdict& out) const;
   void judge_identical(const Planned& planned, WatchedVerdict& out) const;
@@ -52,7 +56,9 @@ class GateWatch {
 
   GateFile file_;
   const Results* baseline_;
+  Groups known_;
   std::vector<Planned> planned_;
+  std::vector<WatchedVerdict> missing_;
   int64_t family_ = 0;
   std::map<std::string, std::map<std::string, Scores>> scores_;  // by point and sample
   std::map<std::string, std::map<std::string, std::string>> documents_;

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <boost/math/distributions/normal.hpp>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <thread>
 
@@ -58,15 +59,35 @@ class Draws {
   Rng rng_;
 };
 
-// Sum over [first, end) of counts[c] * values[c * W + j].
+// Compiled once per instruction set, picked when the program starts. All give the same bits: a lane is a column, and
+// contraction to fused multiply-add is off in this file (CMakeLists.txt).
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#define KVSWEEP_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define KVSWEEP_CLONES
+#endif
+
+KVSWEEP_CLONES void add_wide_products(const int32_t* counts, const double* values, int64_t first, int64_t end,
+                                      double* out) {
+  using Lanes = double __attribute__((vector_size(32)));
+  constexpr int64_t kLanes = 4;
+  Lanes sums[kWide / kLanes] = {};
+  for (int64_t c = first; c < end; ++c) {
+    const Lanes count = Lanes{} + static_cast<double>(counts[c]);
+    for (int64_t i = 0; i < kWide / kLanes; ++i) {
+      Lanes of_cluster;
+      std::memcpy(&of_cluster, values + c * kWide + i * kLanes, sizeof of_cluster);
+      sums[i] += count * of_cluster;
+    }
+  }
+  for (int64_t i = 0; i < kWide / kLanes; ++i) std::memcpy(out + i * kLanes, &sums[i], sizeof sums[i]);
+}
+
+// Sum over [first, end) of counts[c] * values[c * W + j], W being 1 or kWide.
 template <int64_t W>
 void add_products(const int32_t* counts, const double* values, int64_t first, int64_t end, double* out) {
-  double sums[W] = {};
-  for (int64_t c = first; c < end; ++c) {
-    const double count = counts[c];
-    for (int64_t j = 0; j < W; ++j) sums[j] += count * values[c * W + j];
-  }
-  for (int64_t j = 0; j < W; ++j) out[j] = sums[j];
+  static_assert(W == kWide);
+  add_wide_products(counts, values, first, end, out);
 }
 
 // One column alone: four sums, so that an addition does not wait for the one before.

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <complex>
+#include <cstdint>
 #include <numbers>
 #include <vector>
 
@@ -13,6 +13,8 @@ constexpr double kStep = 0.24;  // of the distance to the nearest pole: the rule
 constexpr double kNothing = 1e-12;  // of the integrand at the saddle point
 constexpr double kLeast = -35;      // log of a probability that is as good as 0
 constexpr int kLongest = 2'000'000;
+constexpr int64_t kVanishes = 5000;  // as a power of two, of a divisor
+constexpr double kMany = 16;         // equal factors are multiplied one by one up to here
 
 struct Group {
   double y = 0, count = 0;
@@ -20,7 +22,7 @@ struct Group {
 
 std::vector<Group> groups_of(std::span<const double> y, double sign) {
   std::vector<double> sorted(y.begin(), y.end());
-  std::sort(sorted.begin(), sorted.end());
+  if (!std::is_sorted(sorted.begin(), sorted.end())) std::sort(sorted.begin(), sorted.end());
   std::vector<Group> groups;
   for (const double value : sorted) {
     if (value == 0) continue;
@@ -52,41 +54,82 @@ double saddle_point(const std::vector<Group>& groups, double largest) {
   return s;
 }
 
-// log of the product of (1 - i t y)^count. Plain numbers in place of std::complex, whose product looks for infinities.
-std::complex<double> log_product(const std::vector<Group>& single, const std::vector<Group>& many, double t) {
+// A complex number times a power of two. Plain numbers in place of std::complex, whose product looks for infinities.
+struct Scaled {
   double real = 1, imaginary = 0;
-  std::complex<double> sum = 0;
-  for (size_t i = 0; i < single.size(); ++i) {
-    const double turn = -t * single[i].y, before = real;
-    real -= imaginary * turn;
-    imaginary += before * turn;
-    if (i % 16 == 15) {  // long before it overflows
-      sum += std::log(std::complex<double>(real, imaginary));
-      real = 1, imaginary = 0;
-    }
+  int64_t exponent = 0;
+
+  void multiply(double by_real, double by_imaginary) {
+    const double before = real;
+    real = before * by_real - imaginary * by_imaginary;
+    imaginary = before * by_imaginary + imaginary * by_real;
   }
-  sum += std::log(std::complex<double>(real, imaginary));
-  for (const Group& group : many) sum += group.count * std::log(std::complex<double>(1, -t * group.y));
-  return sum;
+  void multiply(const Scaled& by) {
+    multiply(by.real, by.imaginary);
+    exponent += by.exponent;
+  }
+  // Exact.
+  void normalise() {
+    const int by = std::ilogb(std::max(std::abs(real), std::abs(imaginary)));
+    real = std::scalbn(real, -by);
+    imaginary = std::scalbn(imaginary, -by);
+    exponent += by;
+  }
+};
+
+// (1 - i turn)^count
+Scaled power(double turn, int64_t count) {
+  Scaled out, square{1, -turn, 0};
+  for (; count > 0; count /= 2) {
+    square.normalise();
+    if (count % 2 == 1) out.multiply(square);
+    out.normalise();
+    const Scaled factor = square;
+    square.multiply(factor);
+  }
+  return out;
+}
+
+// The product of (1 - i t y)^count. Factors are 1 or more in size.
+Scaled product(const std::vector<double>& single, const std::vector<Group>& many, double t) {
+  Scaled out;
+  for (size_t i = 0; i < single.size(); ++i) {
+    out.multiply(1, -t * single[i]);
+    if (i % 16 == 15) out.normalise();  // long before it overflows
+  }
+  out.normalise();
+  for (const Group& group : many) {
+    out.multiply(power(t * group.y, static_cast<int64_t>(group.count)));
+    out.normalise();
+  }
+  return out;
 }
 
 // P(sum > 0), the expectation of which is not positive.
 double upper_tail(const std::vector<Group>& groups, double largest) {
   const double s = saddle_point(groups, largest);
   double log_at_s = 0;
-  std::vector<Group> single, many;  // y / (1 - s y) in place of y
+  std::vector<double> single;  // y / (1 - s y) in place of y
+  std::vector<Group> many;
   for (const Group& group : groups) {
     log_at_s -= group.count * std::log1p(-s * group.y);
-    (group.count == 1 ? single : many).push_back({group.y / (1 - s * group.y), group.count});
+    const double y = group.y / (1 - s * group.y);
+    if (group.count > kMany)
+      many.push_back({y, group.count});
+    else
+      single.insert(single.end(), static_cast<size_t>(group.count), y);
   }
   if (log_at_s < kLeast) return 0;  // the saddle point bounds the probability
   const double step = kStep * std::min(s, 1 / largest - s);
   double sum = 0.5 / s;
   for (int i = 1; i < kLongest; ++i) {
     const double t = step * i;
-    const std::complex<double> term = std::exp(-log_product(single, many, t)) / std::complex<double>(s, t);
-    sum += term.real();
-    if (std::abs(term) * std::max(1.0, t / step) < kNothing / s) break;
+    Scaled divisor = product(single, many, t);
+    divisor.multiply(s, t);
+    const double squares = divisor.real * divisor.real + divisor.imaginary * divisor.imaginary;
+    const auto exponent = static_cast<int>(std::min<int64_t>(divisor.exponent, kVanishes));
+    sum += std::scalbn(divisor.real / squares, -exponent);  // of 1 / divisor
+    if (std::scalbn(1 / std::sqrt(squares), -exponent) * std::max(1.0, t / step) < kNothing / s) break;
   }
   return std::exp(log_at_s) * sum * step / std::numbers::pi;
 }

@@ -8,6 +8,8 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "harness/core/error.h"
@@ -49,13 +51,20 @@ class Simplex {
         weights_.push_back(layout.item_weight(s) * static_cast<double>(cluster.items));
       }
     heaviest_ = *std::max_element(weights_.begin(), weights_.end());
+    // In order for all losses that will be asked about, where weights are equal.
+    std::vector<size_t> order(values_.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return values_[a] < values_[b]; });
+    for (const size_t c : order) sorted_.push_back({values_[c], weights_[c]});
   }
 
   // That the mean with one more cluster of this value is above `loss`.
   double above(double loss, double extra) const {
-    std::vector<double> y(values_.size());
-    for (size_t c = 0; c < y.size(); ++c) y[c] = values_[c] - weights_[c] * loss;
-    y.push_back(heaviest_ * (extra - loss));
+    std::vector<double> y;
+    y.reserve(sorted_.size() + 1);
+    for (const auto& [value, weight] : sorted_) y.push_back(value - weight * loss);
+    const double one_more = heaviest_ * (extra - loss);
+    y.insert(extra > 0 ? y.end() : y.begin(), one_more);
     return probability_of_positive_sum(y);
   }
   double p_pass(double loss, const Interval& range) const { return above(loss, range.high); }
@@ -72,6 +81,7 @@ class Simplex {
 
  private:
   std::vector<double> values_, weights_;
+  std::vector<std::pair<double, double>> sorted_;  // values and weights, by value
   double heaviest_ = 0;
 };
 

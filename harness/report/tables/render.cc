@@ -1,8 +1,10 @@
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdlib>
 #include <map>
 
 #include "harness/core/error.h"
@@ -199,6 +201,11 @@ std::string latex_escaped(const std::string& text) {
     i += length;
   }
   return out;
+}
+
+bool colour_wanted(int descriptor) {
+  const char* no_color = std::getenv("NO_COLOR");
+  return isatty(descriptor) == 1 && (no_color == nullptr || *no_color == '\0');
 }
 
 std::string render(const Document& document, const RenderOptions& options) {

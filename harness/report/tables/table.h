@@ -48,6 +48,10 @@ struct RenderOptions {
   bool colour = false;  // terminal: heat maps in colours of the 256-colour palette, else with block characters
 };
 
+// Whether what is written there is to be coloured: a terminal, and $NO_COLOR is not set to anything
+// (https://no-color.org).
+bool colour_wanted(int descriptor);
+
 // LaTeX: a table environment for each table (booktabs, siunitx), behind comments that name the packages; compiles as
 // it stands in a document that loads them. Headings become captions. Any text is escaped.
 std::string render(const Document& document, const RenderOptions& options);

@@ -1,5 +1,6 @@
-// contract: what is exported reads back as the numbers that were recorded, in whatever order the lines lay; points
-// without results are there with their reason.
+// golden and contract: stored results make the stored analysis, which scripts/figures.py draws; what is exported reads
+// back as the numbers that were recorded, in whatever order the lines lay; points without results are there with their
+// reason.
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/matchers/catch_matchers_exception.hpp>
@@ -10,6 +11,7 @@
 #include <sstream>
 
 #include "harness/core/error.h"
+#include "harness/report/analysis/analysis_json.h"
 #include "harness/report/export/figures.h"
 #include "harness/report/export/lm_eval.h"
 #include "harness/report/export/long_csv.h"
@@ -48,6 +50,26 @@ std::vector<std::vector<std::string>> csv_cells(const std::string& text) {
   }
   rows.pop_back();
   return rows;
+}
+
+// Adds the places at which two differ. Numbers may differ in their last digits: mathematical libraries do.
+void compare(const json& stored, const json& made, const std::string& place, std::vector<std::string>& differ) {
+  if (stored.is_number() && made.is_number()) {
+    const double a = stored.get<double>(), b = made.get<double>();
+    if (std::abs(a - b) > 1e-9 * std::max(std::abs(a), 1e-3)) differ.push_back(place);
+  } else if (stored.is_object() && made.is_object()) {
+    for (const auto& [key, value] : stored.items())
+      if (made.contains(key))
+        compare(value, made[key], place + "/" + key, differ);
+      else
+        differ.push_back(place + "/" + key + " is missing");
+    for (const auto& [key, value] : made.items())
+      if (!stored.contains(key)) differ.push_back(place + "/" + key + " is new");
+  } else if (stored.is_array() && made.is_array() && stored.size() == made.size()) {
+    for (size_t i = 0; i < stored.size(); ++i) compare(stored[i], made[i], place + "/" + std::to_string(i), differ);
+  } else if (stored != made) {
+    differ.push_back(place);
+  }
 }
 
 class LongTable {
@@ -107,6 +129,20 @@ std::vector<json> json_lines(const fs::path& path) {
 }
 
 }  // namespace
+
+TEST_CASE("stored results make the stored analysis", "[golden]") {
+  // `kvsweep export FOLDER --format analysis`, without the folder's name.
+  const auto files = testing::golden_files("report/[^/]*/analysis[.]json");
+  REQUIRE_FALSE(files.empty());
+  for (const fs::path& file : files) {
+    INFO(file.string());
+    json made = json::parse(analysis_json(analyse(read_results(file.parent_path())), {.kl_buckets = kFigureBuckets}));
+    made["path"] = "results";
+    std::vector<std::string> differ;
+    compare(json::parse(read_text(file)), made, "", differ);
+    CHECK(differ == std::vector<std::string>{});
+  }
+}
 
 TEST_CASE("the long form has a row a sample and metric, and numbers read back as the same numbers") {
   const ResultsWorld world(two_tasks());
@@ -191,6 +227,8 @@ TEST_CASE("lm-eval: a folder a configuration, with means, standard errors and ev
   CHECK(all["higher_is_better"]["perplexity_512"] == json{{"nll", false}});
   CHECK(all["results"]["perplexity_512"]["nll,none"].is_null());  // one sample is not a number
   CHECK(all["config"]["model_args"]["v_bits"] == "2");
+  CHECK(all["results"]["perplexity_512"]["nll_stderr,none"] == "N/A");
+  CHECK(all["configs"]["needle_512"]["output_type"] == "generate_until");
   CHECK(all["configs"]["needle_512"]["metadata"]["view"] == "exact");
   CHECK(all["configs"]["needle_512"]["metadata"]["effective_bits"] == record.effective_bits);
   CHECK(all["git_hash"] == "0123abcd");
@@ -208,12 +246,13 @@ TEST_CASE("lm-eval: a folder a configuration, with means, standard errors and ev
     CHECK(samples[i]["resps"] == json::array({json{"the answer is 4"}}));
     CHECK(samples[i]["metrics"] == json{"exact_match"});
     CHECK(samples[i]["filter"] == "none");
-    for (const char* key : {"target", "arguments", "doc_hash", "prompt_hash", "target_hash"})
-      CHECK(samples[i].contains(key));
+    CHECK(samples[i]["arguments"]["gen_args_0"]["arg_0"] == "");
+    for (const char* key : {"target", "doc_hash", "prompt_hash", "target_hash"}) CHECK(samples[i].contains(key));
   }
   const json failed = json::parse(read_text(only_file(out.path() / "smollm2-135m__uniform_k_bits=2", "results_")));
   CHECK(failed["results"].empty());
-  CHECK(failed["configs"]["needle_512"]["metadata"]["error"] == "out of memory");
+  CHECK(failed["configs"].empty());
+  CHECK(failed["kvsweep_failed"]["needle_512"]["metadata"]["error"] == "out of memory");
 }
 
 TEST_CASE("file names say what differs and are never the same") {

@@ -111,6 +111,29 @@ TEST_CASE("what only the end tells is open, and what can never be told is known 
   CHECK_THROWS_AS(watched(world, "- {identical: true}", 40), ConfigError);
 }
 
+TEST_CASE(
+    "a rule that matches nothing, or only a point of the baseline, is no pass: a FAIL where all points are known") {
+  const ResultsWorld world({{.items = kItems, .points = {full_precision(), losing(4, 0)}}});
+  const ResultsWorld more({{.items = kItems, .points = {full_precision(), losing(4, 0), losing(3, 0)}}});
+  const Results baseline = read_results(more.path());
+  const auto verdicts = [&](const std::string& yaml, GateWatch::Groups known) {
+    GateWatch watch(parse_gates(yaml, "g.yaml"), groups_of(world), &baseline, known);
+    for (const SampleRecord& sample : world.samples()) watch.add(sample);
+    return watch.verdicts();
+  };
+  for (const char* yaml : {"- {scheme: kivi, max_drop: 0.1}\n- {scheme: uniform, max_drop: 0.1}",
+                           "- {scheme: uniform, max_drop: 0.1, against: baseline}"}) {
+    const auto all = verdicts(yaml, GateWatch::Groups::kAll), so_far = verdicts(yaml, GateWatch::Groups::kSoFar);
+    REQUIRE(all.size() == 2);
+    CHECK(all[0].verdict == Verdict::kPass);
+    CHECK(all[1].verdict == Verdict::kFail);
+    CHECK(exit_status(all) == 1);
+    CHECK(so_far[1].verdict == std::nullopt);
+    CHECK_THAT(so_far[1].why, ContainsSubstring(" so far"));
+    CHECK(exit_status(so_far) == 3);
+  }
+}
+
 TEST_CASE("a directory of shards is watched as it is") {
   const ResultsWorld world({{.items = kItems, .points = {full_precision(), losing(4, 40)}}});
   const testing::TemporaryDirectory directory;

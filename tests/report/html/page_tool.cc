@@ -1,8 +1,10 @@
-// Makes what the tests of the page look at.
+// Makes what tests in Python look at.
 //
 //   kvsweep_page_tool page RESULTS FILE                       the page of a results directory
-//   kvsweep_page_tool synthetic GROUPS CONFIGURATIONS SAMPLES DIRECTORY
-//                                                             made-up results: GROUPS x CONFIGURATIONS records
+//   kvsweep_page_tool lm-eval RESULTS DIRECTORY               the export in the layout of lm-evaluation-harness
+//   kvsweep_page_tool synthetic GROUPS CONFIGURATIONS SAMPLES DIRECTORY [GRADED]
+//                                                             made-up results: GROUPS x CONFIGURATIONS records; in
+//                                                             GRADED of them (a share, 0) scores are graded, not 0/1
 #include <fmt/format.h>
 
 #include <cmath>
@@ -13,6 +15,7 @@
 #include <vector>
 
 #include "harness/core/random.h"
+#include "harness/report/export/lm_eval.h"
 #include "harness/report/html/page.h"
 #include "tests/report/examples.h"
 
@@ -43,7 +46,7 @@ Point point_of(int64_t group, int64_t configuration) {
 
 class Synthetic {
  public:
-  Synthetic(int64_t samples, const fs::path& directory) : samples_(samples) {
+  Synthetic(int64_t samples, double graded, const fs::path& directory) : samples_(samples), graded_(graded) {
     fs::create_directories(directory);
     records_.open(directory / "records.jsonl");
     lines_.open(directory / "samples.jsonl");
@@ -85,7 +88,9 @@ class Synthetic {
       const bool right = c == 0 ? random_.below(10) > 0 : reference[static_cast<size_t>(i)].scores.begin()->second > 0;
       const bool flips = c > 0 && random_.uniform() < lossy,
                  differs = flips || (c > 0 && random_.uniform() < 4 * lossy);
-      sample.scores = {{"exact_match", right != flips ? 1.0 : 0.0}};
+      sample.scores = {{"exact_match", graded(group)    ? std::round(1000 * random_.uniform()) / 1000
+                                       : right != flips ? 1.0
+                                                        : 0.0}};
       sample.kl.clear();
       for (int position = 0; position < 12; ++position)
         sample.kl.push_back(c == 0 ? 0.0f : static_cast<float>(lossy * random_.uniform()));
@@ -105,7 +110,13 @@ class Synthetic {
     return out;
   }
 
+  // The share of the groups so far that are graded is the one that was asked for.
+  bool graded(int64_t group) const {
+    return std::floor(graded_ * static_cast<double>(group + 1)) > std::floor(graded_ * static_cast<double>(group));
+  }
+
   int64_t samples_;
+  double graded_;
   std::ofstream records_, lines_;
   std::string reference_id_;
   Rng random_{17};
@@ -116,12 +127,18 @@ int run(const std::vector<std::string>& arguments) {
     write_page(arguments[2], analyse(read_results(arguments[1])));
     return 0;
   }
-  if (arguments.size() == 5 && arguments[0] == "synthetic") {
-    Synthetic synthetic(std::stoll(arguments[3]), arguments[4]);
+  if (arguments.size() == 3 && arguments[0] == "lm-eval") {
+    write_lm_eval(read_results(arguments[1]), arguments[2]);
+    return 0;
+  }
+  if ((arguments.size() == 5 || arguments.size() == 6) && arguments[0] == "synthetic") {
+    Synthetic synthetic(std::stoll(arguments[3]), arguments.size() == 6 ? std::stod(arguments[5]) : 0, arguments[4]);
     for (int64_t group = 0; group < std::stoll(arguments[1]); ++group) synthetic.add(group, std::stoll(arguments[2]));
     return 0;
   }
-  fmt::print(stderr, "usage: page RESULTS FILE | synthetic GROUPS CONFIGURATIONS SAMPLES DIRECTORY\n");
+  fmt::print(stderr,
+             "usage: page RESULTS FILE | lm-eval RESULTS DIRECTORY | synthetic GROUPS CONFIGURATIONS SAMPLES DIRECTORY "
+             "[GRADED]\n");
   return 2;
 }
 

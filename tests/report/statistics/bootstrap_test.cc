@@ -3,6 +3,7 @@
 #include "harness/report/statistics/bootstrap.h"
 
 #include <algorithm>
+#include <catch2/benchmark/catch_benchmark.hpp>
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
@@ -268,6 +269,28 @@ TEST_CASE("a bootstrap of what is none is refused") {
   CHECK_THROWS_AS(bootstrap({}, std::vector{1.0, 2.0}, {.resamples = 10}), DataError);
   CHECK_THROWS_AS(bootstrap({}, std::vector{1.0, 2.0}, {.threads = 0}), DataError);
   CHECK_THROWS_AS(bootstrap({}, std::vector{1.0, 2.0}, {.confidence = 1}), DataError);
+}
+
+// kvsweep_tests_plain "[.bench]" --benchmark-samples 5
+TEST_CASE("what 10,000 resamples of 10,000 items take on two threads", "[.bench]") {
+  Rng rng(17);
+  std::vector<double> graded, binary;
+  Design documents;
+  for (int32_t i = 0; i < 10000; ++i) {
+    graded.push_back(rng.uniform() - 0.4);
+    binary.push_back(static_cast<double>(rng.below(3)) - 1);
+    documents.stratum.push_back(i / 2500);
+    documents.cluster.push_back(i / 5);
+  }
+  BENCHMARK("graded scores") {
+    return bootstrap({}, graded);
+  };
+  BENCHMARK("lost, gained, equal") {
+    return bootstrap({}, binary);
+  };
+  BENCHMARK("graded scores, 4 strata, 2,000 documents") {
+    return bootstrap(documents, graded);
+  };
 }
 
 }  // namespace kvsweep

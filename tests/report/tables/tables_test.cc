@@ -2,8 +2,12 @@
 // averages over a gap. Each folder of golden/report has records.jsonl, some have samples.jsonl, and tables as
 // <table>.<txt, md, csv or tex>. The tables were made by this program (`kvsweep report FOLDER --table T --format F`)
 // and read; the results in `mixed` by ResultsWorld (results_world.h): needles of two lengths with a failed point,
-// graded scores by document with a score that is no number, and perplexities; those of the other folders by hand.
+// graded scores by document with a score that is no number, and perplexities; so those in `layers`, of which only the
+// analysis is stored (export_test.cc); those of the other folders by hand.
 #include "harness/report/tables/tables.h"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <catch2/catch_test_macros.hpp>
@@ -13,6 +17,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iterator>
+#include <optional>
 #include <random>
 #include <sstream>
 
@@ -21,6 +26,7 @@
 
 namespace kvsweep {
 using Catch::Matchers::ContainsSubstring;
+using Catch::Matchers::EndsWith;
 using Catch::Matchers::MessageMatches;
 using testing::full_precision;
 using testing::ResultsWorld;
@@ -142,6 +148,25 @@ TEST_CASE("a row that shows no difference says what it would have seen") {
   CHECK_THAT(text, ContainsSubstring("no difference shown for 1 of 2: they would have seen losses from 0.1"));
 }
 
+TEST_CASE(
+    "a difference that is not shown is within noise where full precision against itself flips as many positions") {
+  // Each sample of a point flips one of three positions.
+  const auto verdict = [](std::optional<Noise> noise, int64_t every_nth) {
+    const ResultsWorld world({{.noise = noise, .points = {full_precision(), {4, 4, "uniform", [=](int64_t i) {
+                                                                               return every(i + 1, every_nth);
+                                                                             }}}}});
+    const std::string line =
+        line_with(tables(world.path(), TableKind::kMain, TableFormat::kTerminal), "uniform   4   4");
+    return line.substr(std::min(line.size(), line.find_last_of("0123456789") + 1));
+  };
+  CHECK_THAT(verdict(Noise{1e-9, 1e-8, 3, 1}, 40), EndsWith("  within noise"));
+  CHECK_THAT(verdict(Noise{1e-9, 1e-8, 30, 9}, 40),
+             EndsWith("  not shown"));  // 0.300 of full precision's against 0.333
+  CHECK_THAT(verdict(Noise{0, 0, 0, 0}, 40), EndsWith("  not shown"));
+  CHECK_THAT(verdict(std::nullopt, 40), EndsWith("  not shown"));
+  CHECK_THAT(verdict(Noise{1e-9, 1e-8, 3, 3}, 2), EndsWith("  worse"));  // what is shown stays shown
+}
+
 TEST_CASE("where nothing changed the interval is what so many items allow") {
   std::vector<testing::WorldGroup> groups(2);
   for (testing::WorldGroup& group : groups) group.points = {full_precision(), {4, 4}};
@@ -204,6 +229,29 @@ TEST_CASE("a heat map has colours only when asked for, and its columns stay in l
   const std::string coloured = render_tables(analysis, request);
   CHECK_THAT(coloured, ContainsSubstring("\x1b[48;5;"));
   CHECK(coloured.find("█") == std::string::npos);
+}
+
+TEST_CASE("colour is for terminals, unless NO_COLOR is set to something") {
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY), file = open("/dev/null", O_WRONLY);
+  REQUIRE((terminal >= 0 && file >= 0));
+  const char* own = std::getenv("NO_COLOR");
+  const std::optional<std::string> before = own == nullptr ? std::nullopt : std::optional<std::string>(own);
+  unsetenv("NO_COLOR");
+  CHECK(colour_wanted(terminal));
+  CHECK_FALSE(colour_wanted(file));
+  setenv("NO_COLOR", "", 1);
+  CHECK(colour_wanted(terminal));
+  for (const char* value : {"1", "0", "anything"}) {
+    setenv("NO_COLOR", value, 1);
+    CHECK_FALSE(colour_wanted(terminal));
+    CHECK_FALSE(colour_wanted(file));
+  }
+  if (before)
+    setenv("NO_COLOR", before->c_str(), 1);
+  else
+    unsetenv("NO_COLOR");
+  close(terminal);
+  close(file);
 }
 
 TEST_CASE("text from outside is inert in LaTeX") {

@@ -266,6 +266,7 @@
     const heading = el("h1", { id: "verdict-title" });
     const lead = el("p", { class: "lead" });
     const best = el("p", { class: "best", "aria-live": "polite" });
+    const choice = el("p", { class: "small", id: "choice" });
     const compared = el("dl", { class: "facts" });
     const blocks = el("div");
     const pools = scopes.filter((s) => s.kind === "pool"), groups = scopes.filter((s) => s.kind === "group");
@@ -307,6 +308,11 @@
           `the first undecided configuration would pass a margin of ${inUnits(by.undecided[0], by.undecided[0].bounds[4])} ${scope.units.name} if it lost nothing` +
           (Number.isFinite(least) && state.margin === "suggested" ? `; the nearest verdict takes about ${plural(least, "item")}.` : "."));
       }
+      choice.hidden = compares < 2;
+      choice.textContent = `Every interval and bound is of one comparison by itself. Picking the best of ${grouped(compares)} configurations ` +
+        "on the items that they are judged on flatters the pick, and no interval here allows for that: confirm it on other items. " +
+        `p (Holm), in the table, bounds something else: where every p below ${fixed(1 - A.confidence, 2)} is called a difference, ` +
+        `the chance that any of the ${grouped(compares)} is called one wrongly is at most ${100 - percent} %.`;
       const asked = scope.groups.reduce((sum, g) => sum + g.items, 0);
       const tasks = new Map();
       for (const g of scope.groups) tasks.set(g.task, [...(tasks.get(g.task) || []), g.tokens]);
@@ -328,7 +334,7 @@
     listeners.push(draw);
     draw();
     return el("section", { id: "verdict", "aria-labelledby": "verdict-title" },
-      el("p", { class: "eyebrow" }, "kvsweep report of ", el("bdi", null, A.path)), heading, lead, best,
+      el("p", { class: "eyebrow" }, "kvsweep report of ", el("bdi", null, A.path)), heading, lead, best, choice,
       el("div", { class: "controls" }, field("Asked of", scopeSelect), field("Bearable loss", marginSelect)), compared, blocks);
   };
 
