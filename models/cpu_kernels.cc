@@ -43,7 +43,7 @@ CpuVectors widest_vectors() {
 #define KVSWEEP_VECTORS avx2
 #define KVSWEEP_LANES 8
 #define KVSWEEP_TILE_OUTS 3
-#include "models/multiply_rows_inl.h"
+#include "models/cpu_kernels_inl.h"
 #pragma GCC pop_options
 
 // 24 sums, six weights and one x of the 32 of AVX-512.
@@ -52,7 +52,7 @@ CpuVectors widest_vectors() {
 #define KVSWEEP_VECTORS avx512
 #define KVSWEEP_LANES 16
 #define KVSWEEP_TILE_OUTS 6
-#include "models/multiply_rows_inl.h"
+#include "models/cpu_kernels_inl.h"
 #pragma GCC pop_options
 
 #pragma GCC push_options
@@ -91,6 +91,16 @@ void multiply_few_rows(const float* x, int64_t rows, const float* weight, int64_
   });
 }
 
+void silu_mul(const float* gate_up, int64_t rows, int64_t width, float* out, CpuVectors vectors) {
+  const auto row_of = vectors == CpuVectors::kAvx512 ? avx512::silu_row : avx2::silu_row;
+  at::parallel_for(0, rows, std::max<int64_t>(1, 8192 / width), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const float* gate = gate_up + 2 * row * width;
+      row_of(gate, gate + width, width, out + row * width);
+    }
+  });
+}
+
 void norm_rows(const float* x, int64_t rows, int64_t width, const float* weight, float eps, float* out) {
   at::parallel_for(0, rows, std::max<int64_t>(1, 32768 / width), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) norm_row(x + row * width, width, weight, eps, out + row * width);
@@ -109,6 +119,10 @@ CpuVectors widest_vectors() {
 
 void multiply_few_rows(const float*, int64_t, const float*, int64_t, int64_t, float*, bool, CpuVectors) {
   TORCH_CHECK(false, "multiply_few_rows: not for this CPU");
+}
+
+void silu_mul(const float*, int64_t, int64_t, float*, CpuVectors) {
+  TORCH_CHECK(false, "silu_mul: not for this CPU");
 }
 
 void norm_rows(const float*, int64_t, int64_t, const float*, float, float*) {

@@ -22,6 +22,9 @@ CpuVectors widest_vectors();
 void multiply_few_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out,
                        bool add, CpuVectors vectors = widest_vectors());
 
+// out[m][i] = silu(gate_up[m][i]) * gate_up[m][width + i]; gate_up [rows, 2 * width]. A row's bits are its own.
+void silu_mul(const float* gate_up, int64_t rows, int64_t width, float* out, CpuVectors vectors = widest_vectors());
+
 // out[m] = x[m] / sqrt(mean(x[m]^2) + eps) * weight; out may be x.
 void norm_rows(const float* x, int64_t rows, int64_t width, const float* weight, float eps, float* out);
 

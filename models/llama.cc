@@ -136,7 +136,7 @@ void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Ten
   add_projection(hidden, attended, layer.output, layer.output_bias, products);
   const at::Tensor normed = norm_rows(hidden, layer.mlp_norm, config_.rms_eps);
   const at::Tensor gate_up = project(normed, layer.gate_up, layer.gate_up_bias, products);
-  add_projection(hidden, silu_mul(gate_up, products), layer.down, layer.down_bias, products);
+  add_projection(hidden, silu_mul(gate_up), layer.down, layer.down_bias, products);
 }
 
 // Causal attention of a whole sequence -> [T, Hq * D] as a view that a row block of may be copied from. Each kv-head is

@@ -1,9 +1,7 @@
 #include "models/llama_math.h"
 
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
 #include <ATen/core/dispatch/Dispatcher.h>
-#include <c10/core/InferenceMode.h>
 
 #include "models/cpu_kernels.h"
 
@@ -95,20 +93,11 @@ void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weig
   if (bias.defined()) sum.add_(bias);
 }
 
-at::Tensor silu_mul(const at::Tensor& gate_up, Products products) {
+at::Tensor silu_mul(const at::Tensor& gate_up) {
   const int64_t width = gate_up.size(1) / 2;
-  if (products == Products::kFastest)
-    return at::silu(gate_up.narrow(1, 0, width)).mul_(gate_up.narrow(1, width, width));
-  // Row by row: over the whole tensor, where a vector ends and single values begin depends on the number of rows.
+  if (!for_cpu_kernels(gate_up)) return at::silu(gate_up.narrow(1, 0, width)).mul_(gate_up.narrow(1, width, width));
   const at::Tensor out = at::empty({gate_up.size(0), width}, gate_up.options());
-  at::parallel_for(0, gate_up.size(0), 1, [&](int64_t begin, int64_t end) {
-    const c10::InferenceMode no_autograd;
-    for (int64_t row = begin; row < end; ++row) {
-      const at::Tensor from = gate_up.select(0, row);
-      at::Tensor to = out.select(0, row);
-      at::silu_out(to, from.narrow(0, 0, width)).mul_(from.narrow(0, width, width));
-    }
-  });
+  silu_mul(gate_up.const_data_ptr<float>(), gate_up.size(0), width, out.mutable_data_ptr<float>());
   return out;
 }
 

@@ -26,6 +26,6 @@ void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weig
                     Products products = Products::kFastest);
 
 // silu(gate) * up of [n, 2 * intermediate] (gate, then up) -> [n, intermediate]
-at::Tensor silu_mul(const at::Tensor& gate_up, Products products = Products::kFastest);
+at::Tensor silu_mul(const at::Tensor& gate_up);
 
 }  // namespace kvsweep

@@ -32,6 +32,12 @@ KVSWEEP_INLINE float half_rounded(float x) {
   return std::bit_cast<float>((magnitude < kSmallestNormal ? small : rounded) | sign);
 }
 
+// NaN stays.
+KVSWEEP_INLINE float clamped(float x) {
+  x = x > kLargestHalf ? kLargestHalf : x;
+  return x < -kLargestHalf ? -kLargestHalf : x;
+}
+
 // Squares are summed in double by halves: the order of tensor operations in lattice.cc.
 KVSWEEP_INLINE float norm_of(const float* x, int64_t n, bool half, double* squares) {
   for (int64_t i = 0; i < n; ++i) squares[i] = static_cast<double>(x[i]) * static_cast<double>(x[i]);
@@ -120,24 +126,30 @@ KVSWEEP_CPU_CLONES void higgs_decode_blocks(const HiggsLoops& loops, const Higgs
     look_up<2>(loops.grid, scratch.codes.data(), from.tokens * codes, values);
   else
     look_up<4>(loops.grid, scratch.codes.data(), from.tokens * codes, values);
-  const float most = loops.saturate ? kLargestHalf : std::numeric_limits<float>::infinity();
   for (int64_t t = 0; t < from.tokens; ++t)
     for (int64_t b = 0; b < from.blocks; ++b) {
       const int64_t at = t * from.norm_stride + b;
       const float norm = loops.half_norms ? half_to_float(static_cast<const uint16_t*>(from.norms)[at])
                                           : static_cast<const float*>(from.norms)[at];
       float* block = values + t * width + b * h;
-      for (int64_t i = 0; i < h; ++i) {
-        float y = block[i] * norm;
-        y = y > most ? most : y;
-        y = y < -most ? -most : y;
-        block[i] = half_rounded(y);
+      if (loops.saturate) {
+        for (int64_t i = 0; i < h; ++i) block[i] = nearest_half_unbounded(clamped(block[i] * norm));
+      } else {
+        for (int64_t i = 0; i < h; ++i) block[i] = half_rounded(block[i] * norm);
       }
     }
   hadamard_rows(values, from.tokens * from.blocks, h, scratch.transform.data());
   const float scale = 1 / static_cast<float>(h);
-  for (int64_t t = 0; t < from.tokens; ++t)
-    for (int64_t c = 0; c < from.columns; ++c) out[t * from.columns + c] = half_rounded(values[t * width + c] * scale);
+  // A mean of magnitudes within fp16's range is within it.
+  for (int64_t t = 0; t < from.tokens; ++t) {
+    const float* row = values + t * width;
+    float* to = out + t * from.columns;
+    if (loops.saturate) {
+      for (int64_t c = 0; c < from.columns; ++c) to[c] = nearest_half_unbounded(row[c] * scale);
+    } else {
+      for (int64_t c = 0; c < from.columns; ++c) to[c] = half_rounded(row[c] * scale);
+    }
+  }
 }
 
 }  // namespace kvsweep
