@@ -53,6 +53,10 @@ at::Tensor TokenBuffer::rows() const {
   return storage_.narrow(1, begin_, size());
 }
 
+int64_t TokenBuffer::capacity() const {
+  return storage_.size(1);
+}
+
 TokenBuffer TokenBuffer::clone() const {
   TokenBuffer copy(*this);
   copy.storage_ = with_rows(storage_, storage_.size(1));

@@ -18,6 +18,7 @@ class TokenBuffer {
   void drop_front(int64_t rows);  // moves nothing until room is needed
   at::Tensor rows() const;        // [H, size(), ...], a view: valid until the next append
   int64_t size() const { return end_ - begin_; }
+  int64_t capacity() const;   // rows that are reserved
   TokenBuffer clone() const;  // deep
 
  private:

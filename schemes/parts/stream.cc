@@ -24,7 +24,8 @@ Stream::Stream(StreamPlan plan, const CacheContext& context)
     : plan_(std::move(plan)),
       exact_(std::make_shared<ExactCodec>(context.dtype)),
       sink_(no_tokens(context), plan_.residency.sink),
-      window_(no_tokens(context), std::min(window_rows(plan_.residency), context.expected_tokens)) {
+      window_(no_tokens(context), std::min(window_rows(plan_.residency), context.expected_tokens)),
+      window_rows_(window_.capacity()) {
   const int64_t group = plan_.codec->group_tokens();
   plan_.residency.check();
   TORCH_CHECK(group == 1 || (plan_.residency.block % group == 0 && !plan_.residency.whole), "stream: blocks of ",
@@ -42,6 +43,12 @@ void Stream::compress(const at::Tensor& x) {
   for (size_t i = 0; i < parts.size(); ++i) body_[i].append(parts[i]);
 }
 
+// A context that waits as a whole needs room once: that is given back.
+void Stream::leave_window(int64_t rows) {
+  window_.drop_front(rows);
+  if (window_.size() == 0 && window_.capacity() > window_rows_) window_ = TokenBuffer(window_.rows(), window_rows_);
+}
+
 void Stream::append(const at::Tensor& x) {
   const int64_t before = tokens(), after = before + x.size(1);
   const int64_t to_sink = std::clamp<int64_t>(plan_.residency.sink - before, 0, x.size(1));
@@ -53,13 +60,13 @@ void Stream::append(const at::Tensor& x) {
     const int64_t fresh = leaving - waiting;
     const at::Tensor direct = rest.narrow(1, 0, fresh);
     compress(waiting == 0 ? direct : fresh == 0 ? window_.rows() : at::cat({window_.rows(), direct}, 1));
-    window_.drop_front(waiting);
+    leave_window(waiting);
     window_.append(rest.narrow(1, fresh, rest.size(1) - fresh));
   } else {
     window_.append(rest);
     if (leaving > 0) {
       compress(window_.rows().narrow(1, 0, leaving));
-      window_.drop_front(leaving);
+      leave_window(leaving);
     }
   }
   end_ = end;
@@ -69,7 +76,7 @@ void Stream::settle() {
   const int64_t leaving = plan_.residency.next_end(end_, tokens(), tokens() + 1) - end_;
   if (leaving <= 0 || leaving > window_.size()) return;
   compress(window_.rows().narrow(1, 0, leaving));
-  window_.drop_front(leaving);
+  leave_window(leaving);
   end_ += leaving;
 }
 

@@ -40,11 +40,13 @@ class Stream {
 
  private:
   void compress(const at::Tensor& x);
+  void leave_window(int64_t rows);
 
   StreamPlan plan_;
   std::shared_ptr<const Codec> exact_;
   TokenBuffer sink_, window_;
   std::vector<TokenBuffer> body_;  // one for each of the codec's parts
+  int64_t window_rows_;            // that the window reserves
   int64_t end_ = 0;                // exclusive end of what has left the window: sink and body
 };
 

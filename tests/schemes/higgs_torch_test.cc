@@ -42,6 +42,13 @@ TEST_CASE_METHOD(Fixture, "higgs stores packed codes and a norm for each block o
         ledger.live(ByteRole::kCodes) + ledger.live(ByteRole::kScales) + ledger.live(ByteRole::kWindow));
 }
 
+TEST_CASE_METHOD(Fixture, "a context that has been packed no longer holds the room of its exact copy") {
+  ByteLedger ledger;
+  filled({})->account(ledger);
+  // Beside what is live: room for the window of 128 tokens, and for codes up to the expected tokens.
+  CHECK(ledger.reserved_bytes() <= ledger.live_bytes() + kLayers * 2 * (128 + 8) * kChannels * 4);
+}
+
 TEST_CASE_METHOD(Fixture, "padding to the published block of 1024 is billed") {
   ByteLedger ledger;
   filled({{"hadamard_group", "1024"}, {"norm_type", "fp16"}, {"sink", "0"}})->account(ledger);
