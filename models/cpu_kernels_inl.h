@@ -63,8 +63,11 @@ template <int kFirst>
   _mm_storeu_ps(out, add ? _mm_loadu_ps(out) + dots : dots);
 }
 [[gnu::always_inline]] inline void put_two(__m128 dots, float* out, bool add) {
-  const __m128 before = _mm_castpd_ps(_mm_load_sd(reinterpret_cast<const double*>(out)));
-  _mm_storel_pi(reinterpret_cast<__m64*>(out), add ? before + dots : dots);
+  double two = 0;
+  std::memcpy(&two, out, sizeof(two));
+  if (add) dots += _mm_castpd_ps(_mm_set_sd(two));
+  two = _mm_cvtsd_f64(_mm_castps_pd(dots));
+  std::memcpy(out, &two, sizeof(two));
 }
 
 // The sums of a whole tile's lanes, added in the order of sums_of(); out: of the tile's first row and out.

@@ -89,7 +89,7 @@ TEST_CASE("bytes survive gzip and base64") {
   CHECK(base64("fo") == "Zm8=");
   CHECK(base64("foobar") == "Zm9vYmFy");
   std::string bytes;
-  for (int i = 0; i < 100000; ++i) bytes += static_cast<char>(i * i >> 3);
+  for (int64_t i = 0; i < 100000; ++i) bytes += static_cast<char>(i * i >> 3);
   CHECK(unpack(gzip_base64(bytes)) == bytes);
   CHECK(unpack(gzip_base64("")) == "");
 }
