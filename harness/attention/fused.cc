@@ -9,6 +9,8 @@
 #include <memory>
 #include <vector>
 
+#include "harness/core/dense_rows.h"
+
 namespace kvsweep {
 namespace {
 
@@ -43,12 +45,11 @@ struct Planned {
   bool decoded = false;
 };
 
-bool rows_are_dense(const at::Tensor& x) {
-  for (int64_t i = x.dim() - 1, dense = 1; i > 0; --i) {
-    if (x.size(i) > 1 && x.stride(i) != dense) return false;
-    dense *= x.size(i);
-  }
-  return true;
+// Float32 rows [H, n, D] that are dense.
+void point_to(const at::Tensor& rows, cpu::Run& run) {
+  run.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
+  run.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
+  run.row_bytes = rows.size(2) * static_cast<int64_t>(sizeof(float));
 }
 
 std::optional<cpu::Metadata> metadata_of(const at::Tensor& x) {
@@ -106,9 +107,9 @@ cpu::Run plan_run(const KvRun& run, bool keys, int64_t first, int64_t dim, Plann
     plan.job.heads = run.parts[0].size(0);
     return planned;
   }
-  planned.row_bytes = dim * static_cast<int64_t>(sizeof(float));
   if (!turned && !run.codec->exact() && run.parts[0].is_cpu())
     if (auto reader = run.codec->reader(run.parts)) {
+      planned.row_bytes = dim * static_cast<int64_t>(sizeof(float));
       planned.source = {reader.get(), [](const void* of, int64_t head, int64_t token, int64_t count, float* out) {
                           static_cast<const RowReader*>(of)->read(head, token, count, out);
                         }};
@@ -122,8 +123,7 @@ cpu::Run plan_run(const KvRun& run, bool keys, int64_t first, int64_t dim, Plann
               run.codec->name(), " decoded ", rows.sizes(), " for a run of ", run.tokens, " tokens of ", dim);
   if (turned) rows = rows.matmul(run.basis.to(at::kFloat).transpose(-1, -2));
   if (!rows_are_dense(rows)) rows = rows.contiguous();
-  planned.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
-  planned.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
+  point_to(rows, planned);
   plan.held.push_back(rows);
   plan.job.heads = rows.size(0);  // a codec without a layout may pack heads together
   return planned;
@@ -419,9 +419,7 @@ cpu::Run exact_rows(const at::Tensor& rows, int64_t first, bool pending) {
   run.first = first;
   run.tokens = rows.size(1);
   run.pending = pending;
-  run.data = reinterpret_cast<const uint8_t*>(rows.const_data_ptr<float>());
-  run.head_bytes = rows.stride(0) * static_cast<int64_t>(sizeof(float));
-  run.row_bytes = rows.size(2) * static_cast<int64_t>(sizeof(float));
+  point_to(rows, run);
   return run;
 }
 

@@ -6,8 +6,8 @@ namespace kvsweep {
 
 // The loops of Float8Codec and NvFp4Codec over CPU memory; float8.h and nvfp4.h state the arithmetic.
 
-// `count` values; scaled: their largest magnitude decides (see kSmallestScale) and *scale is written, else it is read.
-// False, and nothing useful written, for NaN and infinity.
+// `count` values; scaled: their largest magnitude decides (see kSmallestFloat8Scale) and *scale is written, else it is
+// read. False, and nothing useful written, for NaN and infinity.
 bool float8_encode(const float* x, int64_t count, bool e5m2, bool scaled, float* scale, uint8_t* codes);
 void float8_decode(const uint8_t* codes, int64_t count, bool e5m2, float scale, float* out);
 inline constexpr float kSmallestFloat8Scale = 1e-6F;

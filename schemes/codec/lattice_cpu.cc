@@ -20,24 +20,6 @@ constexpr int64_t kLanes = 16, kVectors = 2 * kLanes;  // vectors that are looke
 using Lanes = float __attribute__((vector_size(4 * kLanes)));
 using IntLanes = int32_t __attribute__((vector_size(4 * kLanes)));
 
-// x rounded to fp16, half to even; infinity from 65520 on. NaN stays.
-KVSWEEP_INLINE float half_rounded(float x) {
-  constexpr uint32_t kSmallestNormal = 0x38800000, kInfinity = 0x7f800000, kLargest = 0x477fe000;
-  const auto bits = std::bit_cast<uint32_t>(x);
-  const uint32_t sign = bits & 0x80000000U, magnitude = bits ^ sign;
-  uint32_t rounded = (magnitude + 0xfff + (magnitude >> 13 & 1)) & ~0x1fffU;
-  rounded = rounded > kLargest ? std::max(magnitude, kInfinity) : rounded;
-  // Steps of 2^-24 below the smallest normal: those of float32 between 0.5 and 1.
-  const auto small = std::bit_cast<uint32_t>((std::bit_cast<float>(magnitude) + 0.5F) - 0.5F);
-  return std::bit_cast<float>((magnitude < kSmallestNormal ? small : rounded) | sign);
-}
-
-// NaN stays.
-KVSWEEP_INLINE float clamped(float x) {
-  x = x > kLargestHalf ? kLargestHalf : x;
-  return x < -kLargestHalf ? -kLargestHalf : x;
-}
-
 // Squares are summed in double by halves: the order of tensor operations in lattice.cc.
 KVSWEEP_INLINE float norm_of(const float* x, int64_t n, bool half, double* squares) {
   for (int64_t i = 0; i < n; ++i) squares[i] = static_cast<double>(x[i]) * static_cast<double>(x[i]);
@@ -46,7 +28,7 @@ KVSWEEP_INLINE float norm_of(const float* x, int64_t n, bool half, double* squar
   auto norm = static_cast<float>(std::sqrt(squares[0]));
   const float most = half ? kLargestHalf : std::numeric_limits<float>::max();
   norm = norm > most ? most : norm;
-  return half ? half_rounded(norm) : norm;
+  return half ? nearest_half(norm) : norm;
 }
 
 // y [vectors, kDim] -> codes [vectors]. The score of a NaN is larger than none: code 0.
@@ -126,30 +108,24 @@ KVSWEEP_CPU_CLONES void higgs_decode_blocks(const HiggsLoops& loops, const Higgs
     look_up<2>(loops.grid, scratch.codes.data(), from.tokens * codes, values);
   else
     look_up<4>(loops.grid, scratch.codes.data(), from.tokens * codes, values);
+  const float most = loops.saturate ? kLargestHalf : std::numeric_limits<float>::infinity();
   for (int64_t t = 0; t < from.tokens; ++t)
     for (int64_t b = 0; b < from.blocks; ++b) {
       const int64_t at = t * from.norm_stride + b;
       const float norm = loops.half_norms ? half_to_float(static_cast<const uint16_t*>(from.norms)[at])
                                           : static_cast<const float*>(from.norms)[at];
       float* block = values + t * width + b * h;
-      if (loops.saturate) {
-        for (int64_t i = 0; i < h; ++i) block[i] = nearest_half_unbounded(clamped(block[i] * norm));
-      } else {
-        for (int64_t i = 0; i < h; ++i) block[i] = half_rounded(block[i] * norm);
+      for (int64_t i = 0; i < h; ++i) {
+        float y = block[i] * norm;
+        y = y > most ? most : y;
+        y = y < -most ? -most : y;
+        block[i] = nearest_half(y);
       }
     }
   hadamard_rows(values, from.tokens * from.blocks, h, scratch.transform.data());
   const float scale = 1 / static_cast<float>(h);
-  // A mean of magnitudes within fp16's range is within it.
-  for (int64_t t = 0; t < from.tokens; ++t) {
-    const float* row = values + t * width;
-    float* to = out + t * from.columns;
-    if (loops.saturate) {
-      for (int64_t c = 0; c < from.columns; ++c) to[c] = nearest_half_unbounded(row[c] * scale);
-    } else {
-      for (int64_t c = 0; c < from.columns; ++c) to[c] = half_rounded(row[c] * scale);
-    }
-  }
+  for (int64_t t = 0; t < from.tokens; ++t)
+    for (int64_t c = 0; c < from.columns; ++c) out[t * from.columns + c] = nearest_half(values[t * width + c] * scale);
 }
 
 }  // namespace kvsweep

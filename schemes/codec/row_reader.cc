@@ -5,23 +5,17 @@
 
 #include <algorithm>
 
+#include "harness/core/dense_rows.h"
+
 namespace kvsweep {
 namespace {
 
 constexpr int64_t kGrain = 16384;  // values that are worth a thread
 
-at::Tensor with_dense_rows(const at::Tensor& part) {
-  for (int64_t i = part.dim() - 1, dense = 1; i > 0; --i) {
-    if (part.size(i) > 1 && part.stride(i) != dense) return part.contiguous();
-    dense *= part.size(i);
-  }
-  return part;
-}
-
 }  // namespace
 
 PartRows::PartRows(const at::Tensor& part)
-    : part_(with_dense_rows(part)),
+    : part_(rows_are_dense(part) ? part : part.contiguous()),
       data_(static_cast<const uint8_t*>(part_.const_data_ptr())),
       head_bytes_(part_.stride(0) * part_.element_size()),
       row_bytes_(part_.element_size()) {

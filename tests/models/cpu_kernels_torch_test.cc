@@ -29,7 +29,7 @@ std::vector<CpuVectors> vectors_here() {
 
 TEST_CASE("few rows times weights are dot products, for odd sizes and when added") {
   if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
-  const int64_t rows = GENERATE(1, 2, 3, 4, 5, 11), outs = GENERATE(1, 5, 6, 50), in = GENERATE(3, 8, 77);
+  const int64_t rows = GENERATE(1, 2, 3, 4, 5, 11), outs = GENERATE(1, 5, 6, 50), in = GENERATE(3, 8, 77, 96);
   const bool add = GENERATE(false, true);
   const auto x = random_values(rows * in, 1), weight = random_values(outs * in, 2),
              before = random_values(rows * outs, 3);
@@ -50,7 +50,7 @@ TEST_CASE("few rows times weights are dot products, for odd sizes and when added
 
 TEST_CASE("a row of a batch is bit for bit the row alone") {
   if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
-  const int64_t rows = GENERATE(2, 11, 70), outs = 500, in = 203;
+  const int64_t rows = GENERATE(2, 11, 70), outs = 500, in = GENERATE(203, 208);  // with a rest and in whole vectors
   const auto all = vectors_here();
   const CpuVectors vectors = all[GENERATE_REF(range(size_t{0}, all.size()))];
   const auto x = random_values(rows * in, 4), weight = random_values(outs * in, 5);
@@ -59,6 +59,29 @@ TEST_CASE("a row of a batch is bit for bit the row alone") {
   for (int64_t m = 0; m < rows; ++m) {
     multiply_few_rows(x.data() + m * in, 1, weight.data(), outs, in, alone.data(), false, vectors);
     CHECK(alone == std::vector<float>(together.begin() + m * outs, together.begin() + (m + 1) * outs));
+  }
+}
+
+TEST_CASE("silu and product are those of double, and a row's bits its own") {
+  if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
+  const int64_t rows = 3, width = GENERATE(3, 16, 77);
+  const auto all = vectors_here();
+  const CpuVectors vectors = all[GENERATE_REF(range(size_t{0}, all.size()))];
+  auto gate_up = random_values(2 * rows * width, 8);
+  for (float& x : gate_up) x *= 10;
+  gate_up[0] = -200;  // beyond what e^-x can say
+  gate_up[1] = 200;
+  std::vector<float> out(static_cast<size_t>(rows * width)), alone(static_cast<size_t>(width));
+  silu_mul(gate_up.data(), rows, width, out.data(), vectors);
+  for (int64_t m = 0; m < rows; ++m) {
+    silu_mul(gate_up.data() + 2 * m * width, 1, width, alone.data(), vectors);
+    CHECK(alone == std::vector<float>(out.begin() + m * width, out.begin() + (m + 1) * width));
+    for (int64_t i = 0; i < width; ++i) {
+      const auto gate = static_cast<double>(gate_up[size_t(2 * m * width + i)]),
+                 up = static_cast<double>(gate_up[size_t((2 * m + 1) * width + i)]);
+      const double expected = gate / (1 + std::exp(-gate)) * up;
+      CHECK(std::abs(static_cast<double>(alone[size_t(i)]) - expected) <= 1e-6 * std::abs(expected) + 1e-30);
+    }
   }
 }
 
