@@ -31,8 +31,8 @@ constexpr int64_t kJointBlock = 128;
 constexpr int64_t kLongRow = 96;
 
 template <class F>
-void for_row_blocks(int64_t rows, F&& body) {
-  for (int64_t at = 0; at < rows; at += kRowBlock) body(at, std::min(kRowBlock, rows - at));
+void for_row_blocks(int64_t rows, F&& body, int64_t most = kRowBlock) {
+  for (int64_t at = 0; at < rows; at += most) body(at, std::min(most, rows - at));
 }
 
 void check_tokens(std::span<const int32_t> tokens, const LlamaConfig& config) {
@@ -64,6 +64,8 @@ void check_row(const Row& row, const LlamaConfig& config) {
   TORCH_CHECK(std::all_of(row.slabs.begin(), row.slabs.end(), [](int64_t slab) { return slab > 0; }) &&
                   std::accumulate(row.slabs.begin(), row.slabs.end(), int64_t{0}) == tokens,
               "Llama: slabs of a row do not cut its ", tokens, " tokens");
+  TORCH_CHECK(row.first_needed >= 0 && row.first_needed <= tokens, "Llama: first_needed ", row.first_needed,
+              " is outside [0, ", tokens, "]");
   TORCH_CHECK(row.position >= 0 && row.position + tokens <= config.max_positions, "Llama: positions ", row.position,
               " to ", row.position + tokens - 1, " are outside the model's ", config.max_positions);
   check_tokens(row.tokens, config);
@@ -78,15 +80,12 @@ int64_t PrefillTrace::bytes() const {
   return bytes;
 }
 
-// Rows of a step by the first of their tokens, and the blocks of tokens that are multiplied together.
+// Rows of a step by the first of their tokens, and how many tokens are multiplied together.
 struct Llama::Batch {
-  struct Block {
-    int64_t first, count;
-    Products products;
-  };
   std::span<Row> rows;
   std::vector<int64_t> first;
-  std::vector<Block> blocks;
+  int64_t block;
+  Products products;
   std::vector<size_t> short_rows, long_rows;
   std::vector<int32_t> tokens;
   at::Tensor positions;  // [tokens] int64
@@ -226,13 +225,11 @@ bool Llama::row_invariant() const {
 }
 
 Llama::Batch Llama::make_batch(std::span<Row> rows) const {
-  Batch batch{rows, {}, {}, {}, {}, {}, {}};
-  std::vector<int64_t> positions;
-  const auto add_blocks = [&](int64_t first, int64_t count, int64_t size, Products products) {
-    for (int64_t at = 0; at < count; at += size)
-      batch.blocks.push_back({first + at, std::min(size, count - at), products});
-  };
   const bool invariant = row_invariant();
+  Batch batch{
+      rows, {}, invariant ? kJointBlock : kRowBlock, invariant ? Products::kRowInvariant : Products::kFastest, {}, {},
+      {},   {}};
+  std::vector<int64_t> positions;
   int64_t first = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
     Row& row = rows[i];
@@ -250,7 +247,6 @@ Llama::Batch Llama::make_batch(std::span<Row> rows) const {
     (count >= kLongRow ? batch.long_rows : batch.short_rows).push_back(i);
     first += count;
   }
-  add_blocks(0, first, invariant ? kJointBlock : kRowBlock, invariant ? Products::kRowInvariant : Products::kFastest);
   std::stable_sort(batch.short_rows.begin(), batch.short_rows.end(),
                    [&](size_t a, size_t b) { return rows[a].expected_ms > rows[b].expected_ms; });
   batch.positions = at::tensor(positions, at::kLong).to(options_.device);
@@ -272,19 +268,23 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
     held = decode_stored(row.cache->read(layer), *changing);
     held = {held.k.clone(), held.v.clone()};
   }
+  // Queries from this one on are asked for.
+  const int64_t asked = layer + 1 < config_.layers ? 0 : row.first_needed;
+  const auto put = [&](int64_t query, const AttentionResult& result) {
+    attended.narrow(0, first + query, result.output.size(0)).copy_(result.output.flatten(1));
+    row.fused = row.fused && result.path == AttentionPath::kFused;
+  };
   int64_t done = 0;
   for (const int64_t slab : row.slabs) {
-    const int64_t position = row.position + done;
+    const int64_t position = row.position + done, end = done + slab, query = std::max(done, asked);
     row.cache->append(layer, {all.k.narrow(1, done, slab), all.v.narrow(1, done, slab), position});
     if (row.forms == nullptr) {
       const KvView view = row.cache->read(layer);
-      const AttentionResult result = attend(view, q.narrow(1, done, slab), position, *rope_);
-      attended.narrow(0, first + done, slab).copy_(result.output.flatten(1));
-      row.fused = row.fused && result.path == AttentionPath::kFused;
+      if (query < end) put(query, attend(view, q.narrow(1, query, end - query), row.position + query, *rope_));
       for (int64_t i = 0; i < slab; ++i)
         row.compressed_reads[static_cast<size_t>(done + i)] += compressed_reads(view, position + i);
     }
-    done += slab;
+    done = end;
   }
   if (row.forms != nullptr) {
     OnePass tokens{row.cache->read(layer), {}, {}, *row.forms};
@@ -294,9 +294,8 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
       tokens.k = behind(held.k, pending ? all.k : rope_->apply(all.k, row.position));
       tokens.v = behind(held.v, all.v);
     }
-    const AttentionResult result = attend_one_pass(tokens, q, row.position, *rope_);
-    attended.narrow(0, first, count).copy_(result.output.flatten(1));
-    row.fused = row.fused && result.path == AttentionPath::kFused;
+    if (asked < count)
+      put(asked, attend_one_pass(tokens, q.narrow(1, asked, count - asked), row.position + asked, *rope_));
     const std::vector<int64_t> reads = one_pass_reads(tokens.after, *row.forms, row.position, count);
     std::transform(reads.begin(), reads.end(), row.compressed_reads.begin(), row.compressed_reads.begin(),
                    std::plus<>());
@@ -346,22 +345,38 @@ at::Tensor Llama::try_step(std::span<Row> rows) const {
   const auto count = static_cast<int64_t>(batch.tokens.size());
   at::Tensor hidden = embed(batch.tokens);
   at::Tensor attended = at::empty({count, config_.heads * config_.head_dim}, hidden.options());
-  const at::Tensor qkv = empty_qkv(count);
+  const at::Tensor qkv = empty_qkv(count), needed = needed_tokens(batch);
   for (int64_t index = 0; index < config_.layers; ++index) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
-    for (const Batch::Block& block : batch.blocks) {
-      at::Tensor out = qkv.narrow(0, block.first, block.count);
-      project_into(out, norm_rows(hidden.narrow(0, block.first, block.count), layer.attention_norm, config_.rms_eps),
-                   layer.qkv, layer.qkv_bias, block.products);
-    }
+    const auto project_block = [&](int64_t at, int64_t tokens) {
+      at::Tensor out = qkv.narrow(0, at, tokens);
+      project_into(out, norm_rows(hidden.narrow(0, at, tokens), layer.attention_norm, config_.rms_eps), layer.qkv,
+                   layer.qkv_bias, batch.products);
+    };
+    for_row_blocks(count, project_block, batch.block);
     rope_->rotate(qkv_heads(qkv, 0, config_.heads), batch.positions);
     attend_rows(batch, index, qkv, attended);
-    for (const Batch::Block& block : batch.blocks) {
-      at::Tensor part = hidden.narrow(0, block.first, block.count);
-      finish_layer(layer, attended.narrow(0, block.first, block.count), part, block.products);
+    if (index + 1 == config_.layers && needed.size(0) < count) {
+      hidden = hidden.index_select(0, needed);
+      attended = attended.index_select(0, needed);
     }
+    const auto finish_block = [&](int64_t at, int64_t tokens) {
+      at::Tensor part = hidden.narrow(0, at, tokens);
+      finish_layer(layer, attended.narrow(0, at, tokens), part, batch.products);
+    };
+    for_row_blocks(hidden.size(0), finish_block, batch.block);
   }
-  return norm_rows(hidden, final_norm_, config_.rms_eps);
+  const at::Tensor normed = norm_rows(hidden, final_norm_, config_.rms_eps);
+  if (normed.size(0) == count) return normed;
+  return at::empty({count, config_.hidden}, normed.options()).index_copy_(0, needed, normed);
+}
+
+at::Tensor Llama::needed_tokens(const Batch& batch) const {
+  std::vector<int64_t> tokens;
+  for (size_t i = 0; i < batch.rows.size(); ++i)
+    for (int64_t t = batch.rows[i].first_needed; t < std::ssize(batch.rows[i].tokens); ++t)
+      tokens.push_back(batch.first[i] + t);
+  return at::tensor(tokens, at::kLong).to(options_.device);
 }
 
 at::Tensor Llama::logits(const at::Tensor& hidden) const {

@@ -50,6 +50,8 @@ struct Row {
   // One pass: when each token changes its form, if tokens come one by one from `position` on. Everything is appended,
   // then each query reads what token-by-token decoding would have shown it. For schemes with the trait one_pass.
   const CompressedFrom* forms = nullptr;
+  // Hidden states of the tokens before this one are not wanted: the last layer appends them and leaves the rest out.
+  int64_t first_needed = 0;
   double expected_ms = 0;               // attend_ms of an earlier step: rows that take long start first
   std::vector<KvSlab>* kept = nullptr;  // out, if set: what was appended, one slab a layer; copies
   // Layers whose attention weights of the last token are wanted (harness/attention/weights.h).
@@ -87,8 +89,8 @@ class Llama {
                      const PrefillTrace* before = nullptr) const;
 
   // One batched pass over all rows: one GEMM a layer over the tokens of all rows, attention row by row over its cache,
-  // rows shared out over threads -> hidden states after the final norm, [sum of tokens, hidden], rows in order. What a
-  // row's cache throws ends in that row's `error`; the other rows do not feel it.
+  // rows shared out over threads -> hidden states after the final norm, [sum of tokens, hidden], rows in order, those
+  // that are not needed anything. What a row's cache throws ends in that row's `error`; the other rows do not feel it.
   at::Tensor try_step(std::span<Row> rows) const;
   // The same; throws what the first row that failed has thrown.
   at::Tensor step(std::span<Row> rows) const;
@@ -122,11 +124,13 @@ class Llama {
   at::Tensor attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
   // The same for T queries after S - T tokens: k and v [H, S, D].
   at::Tensor attend_after(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
-  struct Batch;  // of a step: rows, and the blocks in which their tokens pass through products
+  struct Batch;  // of a step: rows, and how their tokens pass through products
   Batch make_batch(std::span<Row> rows) const;
   void attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::Tensor& attended) const;
   // One row of a step: its tokens are rows `first`, ... of qkv and of `attended`.
   void attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const;
+  // Tokens of `rows`, as rows of the batch, from which something is wanted after the last layer.
+  at::Tensor needed_tokens(const Batch& batch) const;
   // What follows the attention: output projection and MLP, both added to `hidden` [n, hidden].
   void finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden, Products products) const;
 

@@ -28,7 +28,8 @@ constexpr size_t kLogitRows = 64;
 constexpr int64_t kStepTokens = 4096;
 // Rows from which a larger batch gains nothing: on a CPU products are bound by arithmetic, on a GPU by launches.
 constexpr int64_t kCpuRows = 64, kGpuRows = 512;
-// Prefilled contexts that wait for their turn.
+// Prefilled contexts that are held for rows that wait for their turn. A batch is full as long as there are such rows,
+// so the next contexts are prefilled, and read in full precision, before it needs them.
 constexpr size_t kOpenSamples = 6;
 
 // What went wrong, for a record; whether it was memory.
@@ -116,8 +117,9 @@ class EngineRun {
     double prefill_ms = 0;
     ReferenceRun reference;
     SampleOutcome outcome;
-    int64_t waiting = 0;  // rows that have no cache yet
-    int64_t open = 0;     // rows that have no result yet
+    int64_t waiting = 0;   // rows that have no cache yet
+    int64_t open = 0;      // rows that have no result yet
+    bool started = false;  // every row has had its cache
   };
   struct Pending {
     Job* job;
@@ -156,10 +158,13 @@ class EngineRun {
   bool fits(int64_t more) const { return options_.cache_budget == 0 || used_ + more <= options_.cache_budget; }
 
   bool may_open() const {
-    if (next_ >= work_.samples.size() || static_cast<int64_t>(queue_.size() + active_.size()) >= limit_) return false;
+    if (next_ >= work_.samples.size()) return false;
     if (jobs_.empty()) return true;
     const int64_t trace = work_.cache_bytes.empty() ? 0 : work_.cache_bytes[0];
-    return !options_.alone && jobs_.size() < open_limit_ && fits(3 * trace);  // its prefill, its rows' first caches
+    return !options_.alone && held_samples() < open_limit_ && fits(3 * trace);  // its prefill, its rows' first caches
+  }
+  size_t held_samples() const {
+    return static_cast<size_t>(std::count_if(jobs_.begin(), jobs_.end(), [](const Job& job) { return !job.started; }));
   }
 
   PrefillTrace prefill(std::span<const int32_t> tokens, const PrefillTrace* before) const {
@@ -199,7 +204,7 @@ class EngineRun {
       const Stopwatch watch(llama().options().device);
       if (const auto failure = attempt([&] { job.trace = context_of(*job.sample); })) {
         if (failure->memory && jobs_.size() > 1) {  // when the samples before it are done
-          open_limit_ = jobs_.size() - 1;
+          open_limit_ = held_samples() - 1;
           --next_;
           jobs_.pop_back();
           return;
@@ -237,7 +242,7 @@ class EngineRun {
       if (!active_.empty() && !fits(bytes)) break;
       queue_.pop_front();
       if (failed(next.row)) {
-        --next.job->waiting;
+        if (--next.job->waiting == 0) all_started(*next.job);
         leave(*next.job);
         continue;
       }
@@ -272,7 +277,7 @@ class EngineRun {
       --job.waiting;
       if (failures[i]) failures_.emplace_back(fresh[i], *failures[i]);
       // The full-precision row is followed by the others.
-      if (fresh[i]->what.row > 0 && job.waiting == 0) drop_trace(job);
+      if (fresh[i]->what.row > 0 && job.waiting == 0) all_started(job);
     }
     settle();
   }
@@ -288,9 +293,10 @@ class EngineRun {
       active.own = std::make_unique<PrefillTrace>(context_of(*job->sample));
   }
 
-  void drop_trace(Job& job) {
+  void all_started(Job& job) {
     used_ -= job.trace.bytes();
     job.trace = {};
+    job.started = true;
   }
 
   void step() {
@@ -472,7 +478,7 @@ class EngineRun {
       job.outcome.rows[0].result = std::move(active.lane->result());
       remove(active);
       queue_rows(job);
-      if (job.waiting == 0) drop_trace(job);
+      if (job.waiting == 0) all_started(job);
     } else {
       if (row == noise_row())
         job.outcome.noise = std::move(active.lane->result());
@@ -488,7 +494,7 @@ class EngineRun {
   }
 
   void close(Job& job) {
-    drop_trace(job);
+    all_started(job);
     for (size_t row = 1; row <= work_.schemes.size(); ++row) {
       RowOutcome& outcome = job.outcome.rows[row];
       if (work_.schemes[row - 1]->traits().lossless) outcome = job.outcome.rows[0];

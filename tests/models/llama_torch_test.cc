@@ -106,6 +106,42 @@ TEST_CASE("rows of a batched step give what each row gives alone") {
   }
 }
 
+TEST_CASE("hidden states that nobody needs are left out, and nothing else") {
+  const Llama llama = tiny_llama();
+  const int64_t layers = llama.config().layers;
+  const std::vector<int64_t> needed_from =
+      GENERATE(std::vector<int64_t>{11, 0, 19}, std::vector<int64_t>{12, 5, 20}, std::vector<int64_t>{12, 1, 20});
+  const std::vector<std::vector<int64_t>> slabs = {{12}, {3, 2}, {20}};
+  std::vector<std::unique_ptr<ExactCache>> caches;
+  std::vector<Row> whole, part;
+  for (const bool all : {true, false})
+    for (size_t i = 0; i < slabs.size(); ++i) {
+      const int64_t count = slabs[i][0] + (slabs[i].size() > 1 ? slabs[i][1] : 0);
+      caches.push_back(std::make_unique<ExactCache>(llama.cache_context(64)));
+      (all ? whole : part)
+          .push_back({.cache = caches.back().get(), .tokens = random_tokens(count, 97, 40 + i), .slabs = slabs[i]});
+      if (!all) part.back().first_needed = needed_from[i];
+    }
+  const at::Tensor expected = llama.step(whole), found = llama.step(part);
+  REQUIRE(found.sizes() == expected.sizes());
+  int64_t first = 0, compared = 0;
+  for (size_t i = 0; i < part.size(); ++i) {
+    const auto count = static_cast<int64_t>(part[i].tokens.size());
+    for (int64_t t = needed_from[i]; t < count; ++t, ++compared) {
+      INFO("row " << i << ", token " << t);
+      if (llama.row_invariant()) CHECK(found[first + t].equal(expected[first + t]));
+      CHECK(largest_difference(found[first + t], expected[first + t]) < 2e-5);
+    }
+    for (int64_t layer = 0; layer < layers; ++layer)
+      CHECK(largest_difference(caches[i]->read(layer).keys[0].parts[0], caches[i + 3]->read(layer).keys[0].parts[0]) <
+            2e-5);
+    first += count;
+  }
+  CHECK(compared == 37 - needed_from[0] - needed_from[1] - needed_from[2]);
+  part[0].first_needed = 13;
+  CHECK_THROWS_WITH(llama.step(part), ContainsSubstring("first_needed 13 is outside [0, 12]"));
+}
+
 TEST_CASE("a prefilled cache continues like a longer prefill") {
   const LlamaConfig config = GENERATE(from_range(tiny_configs()));
   const Llama llama = tiny_llama(config);
