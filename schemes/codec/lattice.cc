@@ -11,6 +11,7 @@
 #include "schemes/codec/cuda_launch.h"
 #include "schemes/codec/hadamard.h"
 #include "schemes/codec/lattice_cpu.h"
+#include "schemes/codec/lattice_search.h"
 #include "schemes/codec/row_reader.h"
 #include "schemes/kernels/lattice.h"
 
@@ -87,20 +88,11 @@ HiggsCodec::HiggsCodec(HiggsOptions options, int64_t heads, int64_t head_dim)
   loops_.padded = (loops_.channels + h - 1) / h * h;
   loops_.group = h;
   loops_.dim = d;
-  loops_.points = options_.points;
   loops_.code_bits = std::countr_zero(static_cast<uint64_t>(options_.points));
   loops_.half_norms = options_.norm_type == at::kHalf;
   loops_.saturate = options_.saturate;
   loops_.grid = grid_.values;
-  for (int64_t j = 0; j < grid_.points; ++j) {
-    float square = 0;
-    for (int64_t i = 0; i < d; ++i) {
-      const float value = grid_.values[j * d + i];
-      loops_.score_table.push_back(2 * value);
-      square += value * value;
-    }
-    loops_.score_table.push_back(square);
-  }
+  loops_.search = &lattice_search(grid_);
 }
 
 void HiggsCodec::check_input(const at::Tensor& x) const {
@@ -130,11 +122,11 @@ HiggsShape HiggsCodec::shape() const {
   shape.padded = loops_.padded;
   shape.group = loops_.group;
   shape.dim = loops_.dim;
-  shape.points = loops_.points;
+  shape.points = options_.points;
   shape.code_bits = loops_.code_bits;
   shape.half_norms = loops_.half_norms;
   shape.saturate = loops_.saturate;
-  std::copy(loops_.score_table.begin(), loops_.score_table.end(), shape.table);
+  std::copy(loops_.search->score_table.begin(), loops_.search->score_table.end(), shape.table);
   return shape;
 }
 

@@ -9,16 +9,13 @@
 #include "harness/core/cpu_clones.h"
 #include "schemes/codec/bitpack.h"
 #include "schemes/codec/hadamard.h"
+#include "schemes/codec/lattice_search.h"
 #include "schemes/kernels/narrow_float.h"
 
 #define KVSWEEP_INLINE [[gnu::always_inline]] inline
 
 namespace kvsweep {
 namespace {
-
-constexpr int64_t kLanes = 16, kVectors = 2 * kLanes;  // vectors that are looked up at a time
-using Lanes = float __attribute__((vector_size(4 * kLanes)));
-using IntLanes = int32_t __attribute__((vector_size(4 * kLanes)));
 
 // Squares are summed in double by halves: the order of tensor operations in lattice.cc.
 KVSWEEP_INLINE float norm_of(const float* x, int64_t n, bool half, double* squares) {
@@ -29,40 +26,6 @@ KVSWEEP_INLINE float norm_of(const float* x, int64_t n, bool half, double* squar
   const float most = half ? kLargestHalf : std::numeric_limits<float>::max();
   norm = norm > most ? most : norm;
   return half ? nearest_half(norm) : norm;
-}
-
-// y [vectors, kDim] -> codes [vectors]. The score of a NaN is larger than none: code 0.
-template <int kDim>
-KVSWEEP_INLINE void nearest(const HiggsLoops& loops, const float* y, int64_t vectors, uint8_t* codes) {
-  for (int64_t first = 0; first < vectors; first += kVectors) {
-    const int64_t count = std::min(kVectors, vectors - first);
-    alignas(64) float columns[kDim][kVectors] = {};
-    for (int64_t i = 0; i < count; ++i)
-      for (int64_t d = 0; d < kDim; ++d) columns[d][i] = y[(first + i) * kDim + d];
-    Lanes at[kDim][2], best[2];
-    IntLanes index[2];
-    for (int half = 0; half < 2; ++half)
-      for (int d = 0; d < kDim; ++d) std::memcpy(&at[d][half], &columns[d][half * kLanes], sizeof(Lanes));
-    const float* point = loops.score_table.data();
-    for (int32_t j = 0; j < loops.points; ++j, point += kDim + 1) {
-      for (int half = 0; half < 2; ++half) {
-        Lanes score = at[0][half] * point[0];
-        for (int d = 1; d < kDim; ++d) score += at[d][half] * point[d];
-        score -= point[kDim];
-        if (j == 0) {
-          best[half] = score;
-          index[half] = IntLanes{};
-        } else {
-          const IntLanes better = score > best[half];
-          best[half] = better ? score : best[half];
-          index[half] = better ? IntLanes{} + j : index[half];
-        }
-      }
-    }
-    int32_t found[kVectors];
-    std::memcpy(found, index, sizeof(found));
-    for (int64_t i = 0; i < count; ++i) codes[first + i] = static_cast<uint8_t>(found[i]);
-  }
 }
 
 template <int kDim>
@@ -92,10 +55,7 @@ KVSWEEP_CPU_CLONES void higgs_encode_tokens(const HiggsLoops& loops, const float
     const float divisor = norms[b] == 0 ? std::numeric_limits<float>::quiet_NaN() : norms[b];
     for (int64_t i = 0; i < h; ++i) values[b * h + i] /= divisor;
   }
-  if (loops.dim == 2)
-    nearest<2>(loops, values, tokens * codes, scratch.codes.data());
-  else
-    nearest<4>(loops, values, tokens * codes, scratch.codes.data());
+  nearest_points(*loops.search, values, tokens * codes, scratch.codes.data());
   pack_rows(scratch.codes.data(), codes, tokens, codes, loops.code_bits, packed, packed_bytes(codes, loops.code_bits));
 }
 

@@ -5,14 +5,16 @@
 
 namespace kvsweep {
 
+struct LatticeSearch;
+
 // The loops of HiggsCodec over CPU memory; lattice.h states the arithmetic and the letters.
 struct HiggsLoops {
   int64_t channels = 0, padded = 0;  // C and P
   int64_t group = 0;                 // h
-  int64_t dim = 0, points = 0, code_bits = 0;
+  int64_t dim = 0, code_bits = 0;
   bool half_norms = false, saturate = true;
-  const float* grid = nullptr;     // [points, dim]
-  std::vector<float> score_table;  // [points, dim + 1]: 2 g_j, then |g_j|^2
+  const float* grid = nullptr;  // [points, dim]
+  const LatticeSearch* search = nullptr;
 };
 
 // What a thread works in.

@@ -15,6 +15,7 @@
 
 #include "schemes/codec/bitpack.h"
 #include "schemes/codec/hadamard.h"
+#include "schemes/codec/lattice_search.h"
 #include "tests/support/torch/scheme_golden.h"
 #include "tests/support/torch/scheme_probe.h"
 
@@ -161,6 +162,121 @@ TEST_CASE("codes, norms and decoded values are those of plain loops") {
       CHECK(off <= std::ldexp(block.norm, -10));  // one rounding to fp16 and sums of fp16 values in float32
     }
   }
+}
+
+std::vector<uint8_t> nearest(const LatticeSearch& search, const std::vector<float>& y) {
+  std::vector<uint8_t> codes(y.size() / search.dim);
+  nearest_points(search, y.data(), static_cast<int64_t>(codes.size()), codes.data());
+  return codes;
+}
+
+std::vector<uint8_t> nearest_of_all(const LatticeSearch& search, const std::vector<float>& y) {
+  std::vector<uint8_t> codes(y.size() / search.dim);
+  nearest_of_all_points(search, y.data(), static_cast<int64_t>(codes.size()), codes.data());
+  return codes;
+}
+
+// Oracle: the full search.
+TEST_CASE("a search by cells finds the point that a search of all finds") {
+  const int64_t points = GENERATE(16, 64, 256);
+  INFO(points << " points");
+  const LatticeGrid& grid = lattice_grid(2, points);
+  const LatticeSearch& search = lattice_search(grid);
+  REQUIRE(search.side > 0);
+  std::vector<float> y;
+  const auto add_random = [&y](int64_t vectors, double size, uint64_t seed) {
+    const at::Tensor x = (normals({vectors, 2}, seed) * size).to(at::kFloat).contiguous();
+    y.insert(y.end(), x.const_data_ptr<float>(), x.const_data_ptr<float>() + x.numel());
+  };
+  add_random(200001, 1, 21);  // no whole number of tiles
+  for (const double size : {1e-40, 1e-20, 1e-3, .1, 2.0, 4.0, 1e10, 1e38}) add_random(5000, size, 22);
+  SECTION("on the border between two points, and rounded to either side") {
+    for (int64_t j = 0; j < points; ++j)
+      for (int64_t k = 0; k < j; ++k) {
+        const float *a = grid.values + 2 * j, *b = grid.values + 2 * k;
+        const float dx = b[0] - a[0], dy = b[1] - a[1];
+        if (dx * dx + dy * dy > 1) continue;
+        for (int along = -8; along <= 8; ++along) {
+          const float t = static_cast<float>(along) / 16;
+          y.push_back((a[0] + b[0]) / 2 - t * dy);
+          y.push_back((a[1] + b[1]) / 2 + t * dx);
+        }
+      }
+  }
+  SECTION("at the edges of cells and of the table") {
+    const float width = 2 * LatticeSearch::kReach / static_cast<float>(search.side), most = 1e30F;
+    for (int64_t i = 0; i <= search.side; ++i)
+      for (int64_t j = 0; j <= search.side; ++j) {
+        const float x = static_cast<float>(i) * width - LatticeSearch::kReach;
+        const float z = static_cast<float>(j) * width - LatticeSearch::kReach;
+        for (const float near_x : {x, std::nextafter(x, -most), std::nextafter(x, most)})
+          for (const float near_z : {z, std::nextafter(z, -most), std::nextafter(z, most)})
+            y.insert(y.end(), {near_x, near_z});
+      }
+  }
+  SECTION("of all other floats") {
+    using limits = std::numeric_limits<float>;
+    const float odd[] = {0.0F,          -0.0F,
+                         limits::min(), limits::denorm_min(),
+                         limits::max(), -limits::max(),
+                         4.0F,          -4.0F,
+                         1.0F,          -limits::denorm_min(),
+                         1e19F,         limits::infinity(),
+                         -1e19F,        -limits::infinity(),
+                         -1.0F,         limits::quiet_NaN()};
+    for (const float a : odd)
+      for (const float b : odd) y.insert(y.end(), {a, b, 0.3F, 0.4F});
+    CHECK(nearest(search, {limits::quiet_NaN(), 1, 1, limits::quiet_NaN()}) == std::vector<uint8_t>{0, 0});
+  }
+  CHECK(nearest(search, y) == nearest_of_all(search, y));
+}
+
+// A square grid in mixed order: between two points, or four, scores are equal exactly.
+TEST_CASE("of points with one score the first is taken") {
+  constexpr int64_t kSide = 8, kPoints = kSide * kSide;
+  std::vector<float> values;
+  for (int64_t j = 0; j < kPoints; ++j) {
+    const int64_t at = j * 37 % kPoints;
+    values.insert(values.end(), {static_cast<float>(at / kSide) - 3.5F, static_cast<float>(at % kSide) - 3.5F});
+  }
+  const LatticeGrid grid{"square", 2, kPoints, values.data()};
+  const LatticeSearch search(grid);
+  REQUIRE(search.side > 0);
+  std::vector<float> y;
+  std::vector<uint8_t> expected;
+  int64_t ties = 0;
+  for (int64_t i = -40; i <= 40; ++i)
+    for (int64_t k = -40; k <= 40; ++k) {
+      const double at[] = {static_cast<double>(i) / 8, static_cast<double>(k) / 8};
+      y.insert(y.end(), {static_cast<float>(at[0]), static_cast<float>(at[1])});
+      int64_t best = 0, equal = 0;
+      for (int64_t j = 0; j < kPoints; ++j)
+        if (score(grid, j, at) > score(grid, best, at)) best = j;
+      for (int64_t j = 0; j < kPoints; ++j) equal += score(grid, j, at) == score(grid, best, at) ? 1 : 0;
+      ties += equal > 1 ? 1 : 0;
+      expected.push_back(static_cast<uint8_t>(best));
+    }
+  CHECK(ties > 1000);
+  CHECK(nearest(search, y) == expected);
+  CHECK(nearest_of_all(search, y) == expected);
+}
+
+// Every border lies at an edge of cells, but for roundings: those of scores decide on which side.
+TEST_CASE("a search by cells rounds as a search of all does") {
+  std::vector<float> values, y;
+  for (int64_t j = 0; j < 256; ++j)
+    for (const int64_t i : {j / 16, j % 16})
+      values.push_back(static_cast<float>(i / 2) / 2 - 2 + (i % 2 == 0 ? -0.11F : 0.11F));
+  const LatticeSearch search({"pairs", 2, 256, values.data()});
+  REQUIRE(search.side == 64);
+  for (int64_t i = -18; i <= 18; ++i)
+    for (int64_t k = -72; k <= 72; ++k)
+      for (int64_t step = -16; step <= 16; ++step) {
+        const float at = static_cast<float>(i) / 8 + static_cast<float>(step) * 0x1p-24F;
+        const float other = static_cast<float>(k) / 32 + 0.01F;
+        y.insert(y.end(), {at, other, other, at});
+      }
+  CHECK(nearest(search, y) == nearest_of_all(search, y));
 }
 
 TEST_CASE("tensor operations give the same parts and values") {
