@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "harness/core/cpu_clones.h"
 #include "schemes/codec/cuda_launch.h"
@@ -29,6 +30,67 @@ void require_power_of_two(int64_t n) {
   }
 }
 
+constexpr int64_t kChunk = 64, kVectors = 8;
+using FourLanes = float __attribute__((vector_size(16)));
+using Lanes = float __attribute__((vector_size(32)));
+
+// A step over the lowest bit of the place in a vector. That bit becomes the one of the vector's index that `apart`
+// is, which in turn becomes the higher bit of the place.
+[[gnu::always_inline]] inline void step_in_lanes(Lanes* v, int apart) {
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i)
+    if ((i & apart) == 0) {
+      const Lanes a = __builtin_shufflevector(v[i], v[i + apart], 0, 2, 8, 10, 4, 6, 12, 14);
+      const Lanes b = __builtin_shufflevector(v[i], v[i + apart], 1, 3, 9, 11, 5, 7, 13, 15);
+      v[i] = a + b;
+      v[i + apart] = a - b;
+    }
+}
+
+// All six steps of a chunk in registers: the same sums as step() six times. Halves of a vector are 32 values apart,
+// places in them and vectors follow one another: bits 4, 3, 2 of a value's index are its vector, 1 and 0 its place.
+// After four steps they are that again.
+[[gnu::always_inline]] inline void transform_chunk(float* x) {
+  Lanes v[kVectors];
+#pragma GCC unroll 8
+  for (int i = 0; i < kVectors; ++i) {
+    FourLanes low, high;
+    std::memcpy(&low, x + 4 * i, sizeof(low));
+    std::memcpy(&high, x + 32 + 4 * i, sizeof(high));
+    v[i] = __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7);
+  }
+  step_in_lanes(v, 1);
+  step_in_lanes(v, 2);
+  step_in_lanes(v, 1);
+  step_in_lanes(v, 2);
+#pragma GCC unroll 4
+  for (int i = 0; i < kVectors / 2; ++i) {
+    const Lanes a = v[i], b = v[i + 4];
+    v[i] = a + b;
+    v[i + 4] = a - b;
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < kVectors; i += 2) {
+    const Lanes a = __builtin_shufflevector(v[i], v[i + 1], 0, 1, 2, 3, 8, 9, 10, 11);
+    const Lanes b = __builtin_shufflevector(v[i], v[i + 1], 4, 5, 6, 7, 12, 13, 14, 15);
+    const Lanes sum = a + b, difference = a - b;
+    std::memcpy(x + 4 * i, &sum, sizeof(sum));
+    std::memcpy(x + 32 + 4 * i, &difference, sizeof(difference));
+  }
+}
+
+// The lowest bits of the index in chunks, the others one by one where they are.
+[[gnu::always_inline]] inline void transform_chunks(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; i += kChunk) transform_chunk(x + i);
+  for (int64_t half = kChunk; half < n; half *= 2)
+    for (int64_t first = 0; first < n; first += 2 * half)
+      for (int64_t i = first; i < first + half; ++i) {
+        const float a = x[i], b = x[i + half];
+        x[i] = a + b;
+        x[i + half] = a - b;
+      }
+}
+
 }  // namespace
 
 at::Tensor hadamard_matrix(int64_t n) {
@@ -42,6 +104,10 @@ at::Tensor hadamard_matrix(int64_t n) {
 KVSWEEP_CPU_CLONES void hadamard_rows(float* x, int64_t rows, int64_t n, float* scratch) {
   for (int64_t first = 0; first < rows; first += kHadamardRows, x += kHadamardRows * n) {
     const int64_t count = std::min(kHadamardRows, rows - first);
+    if (n >= kChunk) {
+      for (int64_t row = 0; row < count; ++row) transform_chunks(x + row * n, n);
+      continue;
+    }
     float *from = x, *to = scratch;
     for (int64_t done = 1; done < n; done *= 2) {
       for (int64_t row = 0; row < count; ++row) step(from + row * n, n / 2, to + row * n);
