@@ -30,7 +30,7 @@ void require_power_of_two(int64_t n) {
   }
 }
 
-constexpr int64_t kChunk = 64, kVectors = 8;
+constexpr int64_t kChunk = kHadamardInPlace, kVectors = 8;
 using FourLanes = float __attribute__((vector_size(16)));
 using Lanes = float __attribute__((vector_size(32)));
 
@@ -102,12 +102,12 @@ at::Tensor hadamard_matrix(int64_t n) {
 
 // Several rows go through a step together: a step of one would wait for what the step before has just stored.
 KVSWEEP_CPU_CLONES void hadamard_rows(float* x, int64_t rows, int64_t n, float* scratch) {
+  if (n >= kChunk) {
+    for (int64_t row = 0; row < rows; ++row) transform_chunks(x + row * n, n);
+    return;
+  }
   for (int64_t first = 0; first < rows; first += kHadamardRows, x += kHadamardRows * n) {
     const int64_t count = std::min(kHadamardRows, rows - first);
-    if (n >= kChunk) {
-      for (int64_t row = 0; row < count; ++row) transform_chunks(x + row * n, n);
-      continue;
-    }
     float *from = x, *to = scratch;
     for (int64_t done = 1; done < n; done *= 2) {
       for (int64_t row = 0; row < count; ++row) step(from + row * n, n / 2, to + row * n);
@@ -136,7 +136,7 @@ at::Tensor hadamard_transform(const at::Tensor& x) {
   out.copy_(x);
   auto* to = out.mutable_data_ptr<float>();
   at::parallel_for(0, out.numel() / n, kParallelValues / n + 1, [&](int64_t first, int64_t last) {
-    std::vector<float> scratch(static_cast<size_t>(kHadamardRows * n));
+    std::vector<float> scratch(static_cast<size_t>(n < kHadamardInPlace ? kHadamardRows * n : 0));
     hadamard_rows(to + first * n, last - first, n, scratch.data());
   });
   return out;

@@ -16,9 +16,9 @@ at::Tensor hadamard_transform(const at::Tensor& x);
 // What that runs where there are no loops of our own.
 at::Tensor hadamard_transform_with_ops(const at::Tensor& x);
 
-// The same in place for `rows` rows of n floats side by side in CPU memory. For fused
-// loops. scratch: room for kHadamardRows * n floats.
-inline constexpr int64_t kHadamardRows = 8;
+// The same in place for `rows` rows of n floats side by side in CPU memory. For fused loops. scratch: room for
+// kHadamardRows * n floats where n is below kHadamardInPlace.
+inline constexpr int64_t kHadamardRows = 8, kHadamardInPlace = 64;
 void hadamard_rows(float* x, int64_t rows, int64_t n, float* scratch);
 
 }  // namespace kvsweep

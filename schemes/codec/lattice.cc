@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <limits>
 
 #include "schemes/codec/bitpack.h"
@@ -39,7 +40,7 @@ template <class Work>
 void for_each_tile(const HiggsLoops& loops, int64_t tokens, const Work& work) {
   const int64_t tile = std::max<int64_t>(1, kTileValues / loops.padded), tiles = (tokens + tile - 1) / tile;
   at::parallel_for(0, tiles, kParallelValues / (tile * loops.padded) + 1, [&](int64_t begin, int64_t end) {
-    HiggsScratch scratch(loops, tile * loops.padded / loops.group);
+    HiggsScratch scratch;
     for (int64_t i = begin; i < end; ++i) work(i * tile, std::min(tile, tokens - i * tile), scratch);
   });
 }
@@ -55,7 +56,7 @@ class HiggsReader final : public RowReader {
   void read(int64_t head, int64_t first, int64_t count, float* out) const override {
     const int64_t blocks = head_dim_ / loops_.group, bytes = head_dim_ / loops_.dim * loops_.code_bits / 8;
     const int64_t norm_bytes = norms_.row_bytes() / (heads_ * blocks);
-    HiggsScratch scratch(loops_, std::min(kReadTokens, count) * blocks);
+    HiggsScratch scratch;
     for (int64_t t = 0; t < count; t += kReadTokens) {
       const HiggsBlocks from{codes_.at<uint8_t>(0, first + t) + head * bytes,
                              norms_.at<uint8_t>(0, first + t) + head * blocks * norm_bytes,
@@ -92,6 +93,7 @@ HiggsCodec::HiggsCodec(HiggsOptions options, int64_t heads, int64_t head_dim)
   loops_.half_norms = options_.norm_type == at::kHalf;
   loops_.saturate = options_.saturate;
   loops_.grid = grid_.values;
+  for (int64_t i = 0; i < grid_.points * d; ++i) loops_.largest = std::max(loops_.largest, std::abs(grid_.values[i]));
   loops_.search = &lattice_search(grid_);
 }
 

@@ -14,12 +14,12 @@ struct HiggsLoops {
   int64_t dim = 0, code_bits = 0;
   bool half_norms = false, saturate = true;
   const float* grid = nullptr;  // [points, dim]
+  float largest = 0;            // magnitude in it
   const LatticeSearch* search = nullptr;
 };
 
-// What a thread works in.
+// What a thread works in: grows where it is needed.
 struct HiggsScratch {
-  HiggsScratch(const HiggsLoops& loops, int64_t blocks);
   std::vector<float> values, transform;
   std::vector<double> squares;
   std::vector<uint8_t> codes;
