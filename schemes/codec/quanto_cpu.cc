@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
+#include <type_traits>
 
 #include "harness/core/cpu_clones.h"
-#include "schemes/codec/bitpack.h"
 #include "schemes/codec/narrow_tensor.h"
 #include "schemes/codec/value_range.h"
 
@@ -65,21 +66,45 @@ KVSWEEP_INLINE float widened(const void* stored, int64_t group) {
   return half_to_float(bits);
 }
 
+constexpr int64_t kLanes = 8;
+using Lanes = float __attribute__((vector_size(4 * kLanes)));
+using IntLanes = uint32_t __attribute__((vector_size(4 * kLanes)));
+
+// A group has no more values than there are codes: each is rounded once, and eight codes at a time choose among them.
+template <c10::ScalarType kType, int kBits>
+KVSWEEP_INLINE void decode_rows(const uint8_t* packed, const void* scale, const void* shift, int64_t groups,
+                                int64_t group, float* out) {
+  constexpr uint32_t kMask = (1U << kBits) - 1;
+  constexpr int kLevels = kBits == 2 ? kLanes : 2 * kLanes;         // whole vectors
+  using Word = std::conditional_t<kBits == 2, uint16_t, uint32_t>;  // eight codes
+  static_assert(sizeof(Word) == kBits && std::endian::native == std::endian::little);
+  const IntLanes places = {0, kBits, 2 * kBits, 3 * kBits, 4 * kBits, 5 * kBits, 6 * kBits, 7 * kBits};
+  const int64_t words = group / kLanes;
+  for (int64_t g = 0; g < groups; ++g, packed += group * kBits / 8, out += group) {
+    const float s = widened<kType>(scale, g), z = widened<kType>(shift, g);
+    alignas(64) float values[2 * kLanes];
+#pragma GCC unroll 1  // as a loop it vectorises
+    for (int i = 0; i < kLevels; ++i) values[i] = nearest<kType>(nearest<kType>(static_cast<float>(i) * s) - z);
+    Lanes levels[2];
+    std::memcpy(levels, values, sizeof(levels));
+    for (int64_t i = 0; i < words; ++i) {
+      Word word;
+      std::memcpy(&word, packed + i * kBits, sizeof(word));
+      const IntLanes codes = (IntLanes{} + word) >> places & kMask;
+      const Lanes y = kBits == 2 ? __builtin_shuffle(levels[0], codes) : __builtin_shuffle(levels[0], levels[1], codes);
+      std::memcpy(out + i * kLanes, &y, sizeof(y));
+    }
+    for (int64_t i = words * kLanes; i < group; ++i) out[i] = values[packed[i * kBits / 8] >> (i * kBits % 8) & kMask];
+  }
+}
+
 template <c10::ScalarType kType>
 KVSWEEP_INLINE void decode_rows(const uint8_t* packed, const void* scale, const void* shift, int64_t bits,
                                 int64_t groups, int64_t group, float* out) {
-  constexpr int64_t kMostCodes = 2048;  // that are unpacked at a time
-  uint8_t codes[kMostCodes];
-  const int64_t step = std::max<int64_t>(1, kMostCodes / group), bytes = group * bits / 8;
-  for (int64_t first = 0; first < groups; first += step) {
-    const int64_t count = std::min(step, groups - first);
-    unpack_rows(packed + first * bytes, bytes, count, group, bits, codes, group);
-    for (int64_t g = 0; g < count; ++g) {
-      const float s = widened<kType>(scale, first + g), z = widened<kType>(shift, first + g);
-      const uint8_t* from = codes + g * group;
-      float* to = out + (first + g) * group;
-      for (int64_t i = 0; i < group; ++i) to[i] = nearest<kType>(nearest<kType>(static_cast<float>(from[i]) * s) - z);
-    }
+  if (bits == 2) {
+    decode_rows<kType, 2>(packed, scale, shift, groups, group, out);
+  } else {
+    decode_rows<kType, 4>(packed, scale, shift, groups, group, out);
   }
 }
 

@@ -92,7 +92,7 @@ struct Shape {
 };
 
 TEST_CASE("quanto's codes, metadata and values are those of plain loops, bit for bit") {
-  const QuantoOptions o{GENERATE(2, 4), GENERATE(kAxis0, kAxisLast), GENERATE(16, 64, 100),
+  const QuantoOptions o{GENERATE(2, 4), GENERATE(kAxis0, kAxisLast), GENERATE(16, 20, 64, 100),
                         GENERATE(at::kFloat, at::kHalf, at::kBFloat16)};
   const auto shape = GENERATE(Shape{2, 32, 64}, Shape{3, 53, 80}, Shape{1, 1, 64}, Shape{1, 7, 20});
   INFO(o.bits << " bits, group " << o.group << (o.cut == kAxis0 ? ", axis 0, " : ", axis -1, ") << o.dtype << ", "
