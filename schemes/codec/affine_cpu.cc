@@ -5,47 +5,21 @@
 
 #include "harness/core/cpu_clones.h"
 #include "schemes/codec/bitpack.h"
+#include "schemes/codec/value_range.h"
 
 #define KVSWEEP_INLINE [[gnu::always_inline]] inline
 
 namespace kvsweep {
 namespace {
 
-constexpr int64_t kLanes = 16;
-
-struct Range {
-  float low, high;
-  float poison;  // NaN when a value was NaN or infinite, else zero
-};
-
 KVSWEEP_INLINE void widen(float x, float& low, float& high, float& poison) {
   low = x < low ? x : low;
   high = x > high ? x : high;
-  poison += x * 0.0F;
+  poison += x * 0.0F;  // NaN when a value was NaN or infinite, else zero
 }
 
-// Lanes by hand: without -ffast-math the compiler must keep the order of a minimum.
-KVSWEEP_INLINE Range range_of(const float* x, int64_t count) {
-  float low[kLanes], high[kLanes], poison[kLanes];
-  for (int64_t k = 0; k < kLanes; ++k) {
-    low[k] = high[k] = x[0];
-    poison[k] = 0;
-  }
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (int64_t k = 0; k < kLanes; ++k) widen(x[i + k], low[k], high[k], poison[k]);
-  for (; i < count; ++i) widen(x[i], low[0], high[0], poison[0]);
-  Range range{low[0], high[0], poison[0]};
-  for (int64_t k = 1; k < kLanes; ++k) {
-    range.low = std::min(range.low, low[k]);
-    range.high = std::max(range.high, high[k]);
-    range.poison += poison[k];
-  }
-  return range;
-}
-
-KVSWEEP_INLINE bool usable(const Range& range) {
-  return range.poison == 0 && range.high - range.low <= std::numeric_limits<float>::max() / 2;
+KVSWEEP_INLINE bool usable(float low, float high) {
+  return high - low <= std::numeric_limits<float>::max() / 2;
 }
 
 // kStep 0: one divisor and shift for the row; 1: one for each value.
@@ -68,15 +42,29 @@ KVSWEEP_INLINE void decode_row(const uint8_t* codes, int64_t count, float offset
 template <class A, AffineForm kForm>
 KVSWEEP_INLINE bool encode_token_groups(const AffineBlock& block, const float* x, int64_t token_stride, float* scale,
                                         float* zero, uint8_t* codes) {
-  const int64_t group = block.shape.group;
-  for (int64_t t = 0; t < block.tokens; ++t, x += token_stride) {
-    for (int64_t at = 0; at < block.shape.dim; at += group, codes += group) {
-      const Range range = range_of(x + at, group);
-      if (!usable(range)) return false;
-      const AffineLevels m = affine_levels<A, kForm>(block.shape, range.low, range.high);
-      *scale++ = m.scale;
-      *zero++ = m.zero;
-      encode_row<A, kForm, 0>(block.shape, x + at, group, &m.divisor, &m.shift, codes);
+  const int64_t dim = block.shape.dim, group = block.shape.group, groups = dim / group;
+  float low[kRangeRows], high[kRangeRows], divisor[kRangeRows], shift[kRangeRows];
+  AffineLevels levels[kRangeRows];
+  for (int64_t first = 0; first < block.tokens; first += kRangeRows) {
+    const int64_t tokens = std::min(kRangeRows, block.tokens - first);
+    for (int64_t g = 0; g < groups; ++g) {
+      const float* from = x + first * token_stride + g * group;
+      if (!ranges_of(from, token_stride, tokens, group, low, high)) return false;
+      bool narrow = true;
+      for (int64_t t = 0; t < tokens; ++t) {
+        narrow &= usable(low[t], high[t]);
+        levels[t] = affine_levels<A, kForm>(block.shape, low[t], high[t]);
+      }
+      if (!narrow) return false;
+      for (int64_t t = 0; t < tokens; ++t) {
+        const int64_t at = (first + t) * groups + g;
+        scale[at] = levels[t].scale;
+        zero[at] = levels[t].zero;
+        divisor[t] = levels[t].divisor;
+        shift[t] = levels[t].shift;
+        encode_row<A, kForm, 0>(block.shape, from + t * token_stride, group, divisor + t, shift + t,
+                                codes + at * group);
+      }
     }
   }
   return true;
@@ -94,7 +82,7 @@ KVSWEEP_INLINE bool encode_channel_group(const AffineBlock& block, const float* 
     for (int64_t d = 0; d < dim; ++d) widen(x[t * token_stride + d], low[d], high[d], poison[d]);
   float *divisor = scratch + 3 * dim, *shift = scratch + 4 * dim;
   for (int64_t d = 0; d < dim; ++d) {
-    if (!usable({low[d], high[d], poison[d]})) return false;
+    if (poison[d] != 0 || !usable(low[d], high[d])) return false;
     const AffineLevels m = affine_levels<A, kForm>(block.shape, low[d], high[d]);
     scale[d] = m.scale;
     zero[d] = m.zero;

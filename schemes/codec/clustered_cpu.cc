@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "harness/core/cpu_clones.h"
+#include "schemes/codec/value_range.h"
 #include "schemes/kernels/narrow_float.h"
 
 #define KVSWEEP_INLINE [[gnu::always_inline]] inline
@@ -32,32 +33,6 @@ KVSWEEP_INLINE float rounded(float x) {
   return x;
 }
 
-struct Range {
-  float low, high;
-};
-
-// Lanes by hand: without -ffast-math the compiler must keep the order of a minimum.
-KVSWEEP_INLINE Range range_of(const float* x, int64_t count) {
-  float low[kLanes], high[kLanes];
-  for (int64_t k = 0; k < kLanes; ++k) low[k] = high[k] = x[0];
-  int64_t i = 0;
-  for (; i + kLanes <= count; i += kLanes)
-    for (int64_t k = 0; k < kLanes; ++k) {
-      low[k] = x[i + k] < low[k] ? x[i + k] : low[k];
-      high[k] = x[i + k] > high[k] ? x[i + k] : high[k];
-    }
-  for (; i < count; ++i) {
-    low[0] = std::min(low[0], x[i]);
-    high[0] = std::max(high[0], x[i]);
-  }
-  Range range{low[0], high[0]};
-  for (int64_t k = 1; k < kLanes; ++k) {
-    range.low = std::min(range.low, low[k]);
-    range.high = std::max(range.high, high[k]);
-  }
-  return range;
-}
-
 float stored(const ClusteredRows& rows, float value) {
   if (!rows.fp8) return value;
   return static_cast<float>(c10::Float8_e4m3fn(rows.saturate ? std::clamp(value, -448.0F, 448.0F) : value));
@@ -72,7 +47,7 @@ template <ScalarType kType, bool kSaturate>
 KVSWEEP_INLINE bool encode_cluster(const ClusteredRows& rows, const float* x, int64_t count, float* codes, float& scale,
                                    float& zero) {
   constexpr auto round = rounded<kType, kSaturate>;
-  const Range range = range_of(x, count);
+  const ValueRange range = range_of(x, count);
   float from = round(range.low * rows.clip);
   const float width = round(round(range.high * rows.clip) - from);
   if (kType != ScalarType::Half && !(width <= std::numeric_limits<float>::max() / 2)) return false;

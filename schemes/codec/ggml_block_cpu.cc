@@ -39,6 +39,7 @@ KVSWEEP_INLINE Range range_of(const float* x) {
     poison[k] = x[k] * 0.0F;
   }
   for (int i = kLanes; i < kValues; i += kLanes)
+#pragma GCC unroll 1  // as a loop it vectorises
     for (int k = 0; k < kLanes; ++k) {
       low[k] = x[i + k] < low[k] ? x[i + k] : low[k];
       high[k] = x[i + k] > high[k] ? x[i + k] : high[k];

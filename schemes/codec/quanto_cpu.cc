@@ -26,9 +26,12 @@ template <c10::ScalarType kType>
 KVSWEEP_INLINE void encode(const float* x, int64_t groups, int64_t count, float top, float* scale, float* shift,
                            uint8_t* codes) {
   const float limit = kType == at::kHalf ? 65504.0F : 0x1p125F;
+  float lows[kRangeRows], highs[kRangeRows];
   for (int64_t g = 0; g < groups; ++g, x += count, codes += count) {
-    const ValueRange range = range_of(x, count);  // rounding keeps the order of values
-    const float low = taken<kType>(range.low, limit), high = taken<kType>(range.high, limit);
+    const int64_t row = g % kRangeRows;
+    if (row == 0) ranges_of(x, count, std::min(kRangeRows, groups - g), count, lows, highs);
+    // Rounding keeps the order of values.
+    const float low = taken<kType>(lows[row], limit), high = taken<kType>(highs[row], limit);
     const float s = nearest<kType>(nearest<kType>(high - low) / top);
     scale[g] = s;
     shift[g] = -low;
