@@ -3,6 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cstring>
+
+#include "harness/core/dense_rows.h"
 
 namespace kvsweep {
 namespace {
@@ -12,6 +15,20 @@ at::Tensor with_rows(const at::Tensor& like, int64_t rows) {
   std::vector<int64_t> sizes = like.sizes().vec();
   sizes[1] = rows;
   return at::empty(sizes, like.options());
+}
+
+// Rows [first, ...) of `storage` become `rows`. One token is less than what a copy of tensors costs by itself.
+void put_rows(const at::Tensor& storage, int64_t first, const at::Tensor& rows) {
+  if (!storage.is_cpu() || !rows.is_cpu() || !rows_are_dense(rows)) {
+    storage.narrow(1, first, rows.size(1)).copy_(rows);
+    return;
+  }
+  const auto size = static_cast<int64_t>(storage.element_size());
+  auto* to = static_cast<char*>(storage.mutable_data_ptr()) + first * storage.stride(1) * size;
+  const auto* from = static_cast<const char*>(rows.const_data_ptr());
+  for (int64_t head = 0; head < rows.size(0); ++head)
+    std::memcpy(to + head * storage.stride(0) * size, from + head * rows.stride(0) * size,
+                static_cast<size_t>(rows.size(1) * storage.stride(1) * size));
 }
 
 }  // namespace
@@ -26,7 +43,7 @@ void TokenBuffer::make_room(int64_t rows) {
   // Source and target of the move must not overlap, and as many rows have left as are moved: a row costs one move.
   const bool fits = used + rows <= capacity && begin_ >= used;
   const at::Tensor target = fits ? storage_ : with_rows(storage_, std::max({used + rows, 2 * used, int64_t{16}}));
-  if (used > 0) target.narrow(1, 0, used).copy_(this->rows());
+  if (used > 0) put_rows(target, 0, this->rows());
   storage_ = target;
   begin_ = 0;
   end_ = used;
@@ -40,7 +57,7 @@ void TokenBuffer::append(const at::Tensor& rows) {
   const int64_t count = rows.size(1);
   if (count == 0) return;
   make_room(count);
-  storage_.narrow(1, end_, count).copy_(rows);
+  put_rows(storage_, end_, rows);
   end_ += count;
 }
 
@@ -60,7 +77,7 @@ int64_t TokenBuffer::capacity() const {
 TokenBuffer TokenBuffer::clone() const {
   TokenBuffer copy(*this);
   copy.storage_ = with_rows(storage_, storage_.size(1));
-  copy.storage_.narrow(1, begin_, size()).copy_(rows());
+  put_rows(copy.storage_, begin_, rows());
   return copy;
 }
 
