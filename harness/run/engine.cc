@@ -28,9 +28,9 @@ constexpr size_t kLogitRows = 64;
 constexpr int64_t kStepTokens = 4096;
 // Rows from which a larger batch gains nothing: on a CPU products are bound by arithmetic, on a GPU by launches.
 constexpr int64_t kCpuRows = 64, kGpuRows = 512;
-// Prefilled contexts that are held for rows that wait for their turn. A batch is full as long as there are such rows,
-// so the next contexts are prefilled, and read in full precision, before it needs them.
-constexpr size_t kOpenSamples = 6;
+// Prefilled contexts that are held at least, memory allowing, for rows that wait for their turn. A batch is full as
+// long as there are such rows, so the next contexts are prefilled, and read in full precision, before it needs them.
+constexpr int64_t kHeldSamples = 4;
 
 // What went wrong, for a record; whether it was memory.
 struct Failure {
@@ -96,6 +96,8 @@ class EngineRun {
              : options.rows > 0                        ? options.rows
              : engine.llama_.options().device.is_cpu() ? kCpuRows
                                                        : kGpuRows;
+    // With few schemes half of the rows or so are full precision's, whose contexts are held.
+    open_limit_ = static_cast<size_t>(std::max(kHeldSamples, limit_ / (1 + std::ssize(work.schemes))));
   }
 
   void run() {
@@ -508,10 +510,10 @@ class EngineRun {
   const EngineWork& work_;
   const EngineOptions& options_;
   const Engine::Done& done_;
-  int64_t limit_ = 1;  // rows of a batch
-  size_t open_limit_ = kOpenSamples;
-  size_t next_ = 0;   // sample to be opened
-  int64_t used_ = 0;  // bytes of traces and planned bytes of caches
+  int64_t limit_ = 1;      // rows of a batch
+  size_t open_limit_ = 0;  // contexts that are held
+  size_t next_ = 0;        // sample to be opened
+  int64_t used_ = 0;       // bytes of traces and planned bytes of caches
   std::list<Job> jobs_;
   std::deque<Pending> queue_;
   std::list<Active> active_;

@@ -327,6 +327,28 @@ TEST_CASE("the share of sampled tokens is their probability") {
   CHECK(chi2 < 96 + 5 * std::sqrt(2 * 96.0));
 }
 
+TEST_CASE("samples whose rows still run keep no other sample waiting") {
+  const c10::InferenceMode guard;
+  const NumberTokenizer tokenizer;
+  const Engine engine = engine_with(tokenizer);
+  const auto scheme = make_scheme("uniform", {{"k_bits", "4"}, {"v_bits", "4"}, {"group", "64"}});
+  std::vector<Sample> samples;
+  for (uint64_t i = 0; i < 6; ++i) samples.push_back(sample_of("generate", 30, 3, 600 + i));
+  for (Sample& sample : samples) sample.max_new_tokens = 80;
+  const size_t slow = samples.size();
+  for (uint64_t i = 0; i < 12; ++i) samples.push_back(sample_of("score", 30, 8, 700 + i));
+  EngineWork work;
+  for (const Sample& sample : samples) work.samples.push_back(&sample);
+  work.schemes = {scheme.get()};
+  EngineOptions options;
+  options.greedy_reuse = false;   // every generated token is a step
+  options.rows = GENERATE(0, 8);  // contexts of 32 samples are held, of 4
+  std::vector<size_t> order;
+  engine.run(work, options, [&](SampleOutcome&& outcome) { order.push_back(outcome.sample); });
+  REQUIRE(order.size() == samples.size());
+  for (size_t i = 0; i < order.size(); ++i) CHECK((order[i] >= slow) == (i < samples.size() - slow));
+}
+
 TEST_CASE("a shared beginning is prefilled once and changes nothing but rounding") {
   const c10::InferenceMode guard;
   const NumberTokenizer tokenizer;
