@@ -31,6 +31,8 @@ constexpr int64_t kCpuRows = 64, kGpuRows = 512;
 // Prefilled contexts that are held at least, memory allowing, for rows that wait for their turn. A batch is full as
 // long as there are such rows, so the next contexts are prefilled, and read in full precision, before it needs them.
 constexpr int64_t kHeldSamples = 4;
+// Tokens of contexts beyond which no more than that are held: what is prefilled ahead is lost when a run is stopped.
+constexpr int64_t kHeldTokens = 32768;
 
 // What went wrong, for a record; whether it was memory.
 struct Failure {
@@ -97,7 +99,7 @@ class EngineRun {
              : engine.llama_.options().device.is_cpu() ? kCpuRows
                                                        : kGpuRows;
     // With few schemes half of the rows or so are full precision's, whose contexts are held.
-    open_limit_ = static_cast<size_t>(std::max(kHeldSamples, limit_ / (1 + std::ssize(work.schemes))));
+    held_limit_ = std::max(kHeldSamples, limit_ / (1 + std::ssize(work.schemes)));
   }
 
   void run() {
@@ -162,11 +164,15 @@ class EngineRun {
   bool may_open() const {
     if (next_ >= work_.samples.size()) return false;
     if (jobs_.empty()) return true;
+    int64_t held = 0, tokens = 0;
+    for (const Job& job : jobs_) {
+      if (job.started) continue;
+      ++held;
+      tokens += std::ssize(job.sample->context);
+    }
+    if (options_.alone || held >= held_limit_ || (held >= kHeldSamples && tokens >= kHeldTokens)) return false;
     const int64_t trace = work_.cache_bytes.empty() ? 0 : work_.cache_bytes[0];
-    return !options_.alone && held_samples() < open_limit_ && fits(3 * trace);  // its prefill, its rows' first caches
-  }
-  size_t held_samples() const {
-    return static_cast<size_t>(std::count_if(jobs_.begin(), jobs_.end(), [](const Job& job) { return !job.started; }));
+    return fits(3 * trace);  // its prefill, its rows' first caches
   }
 
   PrefillTrace prefill(std::span<const int32_t> tokens, const PrefillTrace* before) const {
@@ -206,7 +212,7 @@ class EngineRun {
       const Stopwatch watch(llama().options().device);
       if (const auto failure = attempt([&] { job.trace = context_of(*job.sample); })) {
         if (failure->memory && jobs_.size() > 1) {  // when the samples before it are done
-          open_limit_ = held_samples() - 1;
+          held_limit_ = std::count_if(jobs_.begin(), jobs_.end(), [](const Job& one) { return !one.started; }) - 1;
           --next_;
           jobs_.pop_back();
           return;
@@ -510,10 +516,10 @@ class EngineRun {
   const EngineWork& work_;
   const EngineOptions& options_;
   const Engine::Done& done_;
-  int64_t limit_ = 1;      // rows of a batch
-  size_t open_limit_ = 0;  // contexts that are held
-  size_t next_ = 0;        // sample to be opened
-  int64_t used_ = 0;       // bytes of traces and planned bytes of caches
+  int64_t limit_ = 1;       // rows of a batch
+  int64_t held_limit_ = 0;  // contexts at once
+  size_t next_ = 0;         // sample to be opened
+  int64_t used_ = 0;        // bytes of traces and planned bytes of caches
   std::list<Job> jobs_;
   std::deque<Pending> queue_;
   std::list<Active> active_;
