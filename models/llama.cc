@@ -84,8 +84,8 @@ int64_t PrefillTrace::bytes() const {
 struct Llama::Batch {
   std::span<Row> rows;
   std::vector<int64_t> first;
-  int64_t block;
-  Products products;
+  int64_t block = kRowBlock;
+  Products products = Products::kFastest;
   std::vector<size_t> short_rows, long_rows;
   std::vector<int32_t> tokens;
   at::Tensor positions;  // [tokens] int64
@@ -225,10 +225,12 @@ bool Llama::row_invariant() const {
 }
 
 Llama::Batch Llama::make_batch(std::span<Row> rows) const {
-  const bool invariant = row_invariant();
-  Batch batch{
-      rows, {}, invariant ? kJointBlock : kRowBlock, invariant ? Products::kRowInvariant : Products::kFastest, {}, {},
-      {},   {}};
+  Batch batch;
+  batch.rows = rows;
+  if (row_invariant()) {
+    batch.block = kJointBlock;
+    batch.products = Products::kRowInvariant;
+  }
   std::vector<int64_t> positions;
   int64_t first = 0;
   for (size_t i = 0; i < rows.size(); ++i) {

@@ -164,15 +164,19 @@ class EngineRun {
   bool may_open() const {
     if (next_ >= work_.samples.size()) return false;
     if (jobs_.empty()) return true;
-    int64_t held = 0, tokens = 0;
-    for (const Job& job : jobs_) {
-      if (job.started) continue;
-      ++held;
-      tokens += std::ssize(job.sample->context);
-    }
-    if (options_.alone || held >= held_limit_ || (held >= kHeldSamples && tokens >= kHeldTokens)) return false;
+    const int64_t held = held_samples();
+    if (options_.alone || held >= held_limit_ || (held >= kHeldSamples && held_tokens() >= kHeldTokens)) return false;
     const int64_t trace = work_.cache_bytes.empty() ? 0 : work_.cache_bytes[0];
     return fits(3 * trace);  // its prefill, its rows' first caches
+  }
+
+  int64_t held_samples() const {
+    return std::count_if(jobs_.begin(), jobs_.end(), [](const Job& job) { return !job.started; });
+  }
+  int64_t held_tokens() const {
+    int64_t tokens = 0;
+    for (const Job& job : jobs_) tokens += job.started ? 0 : std::ssize(job.sample->context);
+    return tokens;
   }
 
   PrefillTrace prefill(std::span<const int32_t> tokens, const PrefillTrace* before) const {
@@ -212,7 +216,7 @@ class EngineRun {
       const Stopwatch watch(llama().options().device);
       if (const auto failure = attempt([&] { job.trace = context_of(*job.sample); })) {
         if (failure->memory && jobs_.size() > 1) {  // when the samples before it are done
-          held_limit_ = std::count_if(jobs_.begin(), jobs_.end(), [](const Job& one) { return !one.started; }) - 1;
+          held_limit_ = held_samples() - 1;
           --next_;
           jobs_.pop_back();
           return;
@@ -347,12 +351,12 @@ class EngineRun {
         continue;
       }
       whole.push_back(i);
-      for (ScoredToken& token : lanes[i]->lane->scored()) {
+      for (const ScoredToken& token : lanes[i]->lane->scored()) {
         const size_t slot = lanes[i]->scores.size();
         const int64_t row = begin + token.token;
         lanes[i]->scores.emplace_back();
         if (lanes[i]->what.row == 0) lanes[i]->what.job->reference.hidden.push_back(hidden.narrow(0, row, 1).clone());
-        items.push_back({lanes[i], slot, std::move(token), row});
+        items.push_back({lanes[i], slot, token, row});
       }
     }
     score(items, hidden);

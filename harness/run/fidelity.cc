@@ -55,7 +55,10 @@ Fidelity compare_on_cpu(const at::Tensor& log_probs, const std::vector<int64_t>&
   // Softmax works row by row; exp() of the whole would depend, in its last bit, on where its vectors end.
   const at::Tensor probs = log_probs.index_select(0, indices(full_rows, at::kCPU)).softmax(-1);
   std::vector<int64_t> full_best(full_rows.size());
-  for (size_t i = 0; i < full_rows.size(); ++i) full_best[i] = best_of(rows + full_rows[i] * vocab, vocab);
+  at::parallel_for(0, std::ssize(full_rows), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+      full_best[i] = best_of(rows + full_rows[i] * vocab, vocab);
+  });
   Fidelity fidelity{std::vector<float>(own.size()), std::vector<int32_t>(own.size()), {}};
   std::vector<char> flips(own.size());
   at::parallel_for(0, pairs, 1, [&](int64_t begin, int64_t end) {

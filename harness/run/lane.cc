@@ -136,8 +136,8 @@ Row Lane::feed() {
   row_.expected_ms = row_.attend_ms;
   const auto count = static_cast<int64_t>(row_.tokens.size());
   plan_slabs(count);
-  const std::vector<ScoredToken> tokens = scored();
-  row_.first_needed = tokens.empty() ? count : tokens.front().token;
+  scored_ = scored_tokens();
+  row_.first_needed = scored_.empty() ? count : scored_.front().token;
   row_.cache = cache_.get();
   row_.probed_layers = phase_ == Phase::kQuery ? probed_ : std::span<const int64_t>();
   if (phase_ == Phase::kVerify && count > 1) {
@@ -151,7 +151,7 @@ Row Lane::feed() {
   return row_;
 }
 
-std::vector<ScoredToken> Lane::scored() const {
+std::vector<ScoredToken> Lane::scored_tokens() const {
   std::vector<ScoredToken> tokens;
   const auto count = static_cast<int64_t>(row_.tokens.size());
   if (phase_ == Phase::kQuery) {

@@ -50,7 +50,7 @@ class Lane {
   // The next tokens; points into this lane.
   Row feed();
   // Those of them that are scored.
-  std::vector<ScoredToken> scored() const;
+  const std::vector<ScoredToken>& scored() const { return scored_; }
   // After the step: the row that was fed, one entry for each of scored().
   void take(const Row& row, const std::vector<Scores>& scores);
 
@@ -72,6 +72,7 @@ class Lane {
   int64_t context_tokens() const { return static_cast<int64_t>(sample_.context.size()); }
   int64_t streamed_context() const { return view_.as_decoded ? 0 : context_tokens(); }
   std::vector<int32_t> next_tokens();
+  std::vector<ScoredToken> scored_tokens() const;
   void plan_slabs(int64_t count);
   void compare_attention();
   void read_query(const std::vector<Scores>& scores);
@@ -96,6 +97,7 @@ class Lane {
   std::unique_ptr<KvCache> branch_;  // kVerify: the cache before the chunk; kChoice: the one that reads the choice
   int64_t held_ = 0;                 // tokens in cache_
   Row row_;
+  std::vector<ScoredToken> scored_;
   CompressedFrom forms_;
   std::vector<KvSlab> kept_;
   std::vector<int32_t> decisions_;

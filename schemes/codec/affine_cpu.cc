@@ -43,7 +43,7 @@ template <class A, AffineForm kForm>
 KVSWEEP_INLINE bool encode_token_groups(const AffineBlock& block, const float* x, int64_t token_stride, float* scale,
                                         float* zero, uint8_t* codes) {
   const int64_t dim = block.shape.dim, group = block.shape.group, groups = dim / group;
-  float low[kRangeRows], high[kRangeRows], divisor[kRangeRows], shift[kRangeRows];
+  float low[kRangeRows], high[kRangeRows];
   AffineLevels levels[kRangeRows];
   for (int64_t first = 0; first < block.tokens; first += kRangeRows) {
     const int64_t tokens = std::min(kRangeRows, block.tokens - first);
@@ -60,9 +60,7 @@ KVSWEEP_INLINE bool encode_token_groups(const AffineBlock& block, const float* x
         const int64_t at = (first + t) * groups + g;
         scale[at] = levels[t].scale;
         zero[at] = levels[t].zero;
-        divisor[t] = levels[t].divisor;
-        shift[t] = levels[t].shift;
-        encode_row<A, kForm, 0>(block.shape, from + t * token_stride, group, divisor + t, shift + t,
+        encode_row<A, kForm, 0>(block.shape, from + t * token_stride, group, &levels[t].divisor, &levels[t].shift,
                                 codes + at * group);
       }
     }
