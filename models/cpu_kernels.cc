@@ -1,6 +1,7 @@
 #include "models/cpu_kernels.h"
 
 #include <ATen/Parallel.h>
+#include <c10/core/CPUAllocator.h>
 #include <c10/util/Exception.h>
 
 #include <algorithm>
@@ -16,8 +17,8 @@ namespace kvsweep {
 namespace {
 
 struct Operands {
-  const float *x, *weight;
-  int64_t outs, in;
+  const float *x, *weight;  // x laid out in blocks
+  int64_t rows, outs, in;
   float* out;
   bool add;
 };
@@ -38,21 +39,23 @@ CpuVectors widest_vectors() {
 // Targets for whole regions and not for single functions: vectors are lowered to the instruction set before anything is
 // inlined.
 
-// 12 sums, three weights and one x fill the 16 registers of AVX2.
+// 12 sums, two vectors of x and a weight of the 16 registers of AVX2.
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 #define KVSWEEP_VECTORS avx2
 #define KVSWEEP_LANES 8
-#define KVSWEEP_TILE_OUTS 3
+#define KVSWEEP_TILE_OUTS 6
+#define KVSWEEP_TILE_VECTORS 2
 #include "models/cpu_kernels_inl.h"
 #pragma GCC pop_options
 
-// 24 sums, six weights and one x of the 32 of AVX-512.
+// 24 sums, three vectors of x and a weight of the 32 of AVX-512.
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512dq,avx512vl,prefer-vector-width=512")
 #define KVSWEEP_VECTORS avx512
 #define KVSWEEP_LANES 16
-#define KVSWEEP_TILE_OUTS 6
+#define KVSWEEP_TILE_OUTS 8
+#define KVSWEEP_TILE_VECTORS 3
 #include "models/cpu_kernels_inl.h"
 #pragma GCC pop_options
 
@@ -70,8 +73,9 @@ void norm_row(const float* x, int64_t width, const float* weight, float eps, flo
     load(part, x + i);
     squares += part * part;
   }
-  const __m256 none = _mm256_setzero_ps();
-  float sum = _mm_cvtss_f32(avx2::sums_of(__m256(squares), none, none, none));
+  float lanes[kLanes], sum = 0;
+  avx2::store(lanes, squares);
+  for (const float lane : lanes) sum += lane;
   for (; i < width; ++i) sum += x[i] * x[i];
   const float scale = 1 / std::sqrt(sum / static_cast<float>(width) + eps);
   for (i = 0; i < width; ++i) out[i] = x[i] * scale * weight[i];
@@ -80,15 +84,20 @@ void norm_row(const float* x, int64_t width, const float* weight, float eps, flo
 }  // namespace
 #pragma GCC pop_options
 
-void multiply_few_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out,
-                       bool add, CpuVectors vectors) {
-  const Operands operands{x, weight, outs, in, out, add};
+void multiply_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out, bool add,
+                   CpuVectors vectors) {
   const bool wide = vectors == CpuVectors::kAvx512;
+  const int64_t padded = (wide ? avx512::padded_rows : avx2::padded_rows)(rows);
   const int64_t tile = wide ? avx512::kTileOuts : avx2::kTileOuts;
-  // Threads share whole tiles, so that only the last one has an odd end.
+  // Threads share whole tiles, so that only the last one has an odd end. Each lays x out for itself: fetching it from
+  // another core's cache costs more.
   const int64_t grain = std::max<int64_t>(1, 32768 / in / tile);
   at::parallel_for(0, at::divup(outs, tile), grain, [&](int64_t begin, int64_t end) {
-    (wide ? avx512::multiply_outs : avx2::multiply_outs)(operands, rows, begin * tile, std::min(outs, end * tile));
+    const at::DataPtr room = c10::GetCPUAllocator()->allocate(static_cast<size_t>(padded * in) * sizeof(float));
+    auto* laid_out = static_cast<float*>(room.get());
+    (wide ? avx512::lay_out : avx2::lay_out)(x, rows, in, laid_out);
+    const Operands operands{laid_out, weight, rows, outs, in, out, add};
+    (wide ? avx512::multiply_outs : avx2::multiply_outs)(operands, begin * tile, std::min(outs, end * tile));
   });
 }
 
@@ -118,8 +127,8 @@ CpuVectors widest_vectors() {
   return CpuVectors::kAvx2;
 }
 
-void multiply_few_rows(const float*, int64_t, const float*, int64_t, int64_t, float*, bool, CpuVectors) {
-  TORCH_CHECK(false, "multiply_few_rows: not for this CPU");
+void multiply_rows(const float*, int64_t, const float*, int64_t, int64_t, float*, bool, CpuVectors) {
+  TORCH_CHECK(false, "multiply_rows: not for this CPU");
 }
 
 void silu_mul(const float*, int64_t, int64_t, float*, CpuVectors) {

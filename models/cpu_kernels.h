@@ -4,23 +4,21 @@
 
 namespace kvsweep {
 
-// float32 on a CPU where a library falls short: MKL's GEMM on AMD reads weights at a third of the memory's bandwidth
-// when few rows meet them, and a norm of one row costs more in op overhead than in arithmetic. Rows are contiguous.
+// float32 on a CPU where a library falls short: the bits of its products depend on the rows beside them, its GEMM reads
+// weights at a third of the memory's bandwidth when few rows meet them (MKL on AMD), and a norm of one row costs more
+// in op overhead than in arithmetic. Rows are contiguous.
 
 // This CPU has the instructions. Nothing below may be called without.
 bool has_cpu_kernels();
-
-// Rows of x up to which multiply_few_rows is faster than the library's GEMM; see docs/benchmarks.md.
-inline constexpr int64_t kFewRows = 95;
 
 enum class CpuVectors { kAvx2, kAvx512 };
 CpuVectors widest_vectors();
 
 // out[m][n] = dot(x[m], weight[n]), or += with `add`. x [rows, in], weight [outs, in], out [rows, outs]. Every dot
-// product is summed in the same order whatever `rows` is: a row of a batch is bit for bit the row alone. Wider vectors
-// have another order.
-void multiply_few_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out,
-                       bool add, CpuVectors vectors = widest_vectors());
+// product is one chain of fused multiply-adds over `in`, first to last: a row of a batch is bit for bit the row alone,
+// on every CPU.
+void multiply_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out, bool add,
+                   CpuVectors vectors = widest_vectors());
 
 // out[m][i] = silu(gate_up[m][i]) * gate_up[m][width + i]; gate_up [rows, 2 * width]. A row's bits are its own.
 void silu_mul(const float* gate_up, int64_t rows, int64_t width, float* out, CpuVectors vectors = widest_vectors());

@@ -23,16 +23,33 @@
 namespace kvsweep {
 namespace {
 
-// Rows of a prefill that pass through projections and MLP together: bounds activations at any context length.
-constexpr int64_t kRowBlock = 256;
-// Tokens of short rows that pass through products together: activations of 1536 columns stay in a core's L2.
-constexpr int64_t kJointBlock = 128;
+// Rows that pass through projections and MLP together: bounds activations at any context length. Of the library, and of
+// the kernel that keeps rows apart: two blocks of its own, whose activations stay in a core's L2.
+constexpr int64_t kRowBlock = 256, kJointBlock = 96;
+// Rows a thread from which it takes whole rows through products, and not some of their outputs.
+constexpr int64_t kOwnRows = 32;
 // The attention of a row with so many tokens has all threads.
 constexpr int64_t kLongRow = 96;
 
 template <class F>
 void for_row_blocks(int64_t rows, F&& body, int64_t most = kRowBlock) {
   for (int64_t at = 0; at < rows; at += most) body(at, std::min(most, rows - at));
+}
+
+// Blocks of rows through `body`. Where products keep rows apart each thread takes rows of its own: what one product
+// leaves is at hand for the next, and no thread waits for another in between.
+template <class F>
+void for_blocks(int64_t rows, Products products, const F& body) {
+  constexpr int64_t kUnit = 8;
+  const int64_t threads = at::get_num_threads(), units = at::divup(rows, kUnit);
+  if (products == Products::kLibrary) return for_row_blocks(rows, body);
+  if (rows < threads * kOwnRows) return for_row_blocks(rows, body, kJointBlock);
+  at::parallel_for(0, units, at::divup(units, threads), [&](int64_t begin, int64_t end) {
+    const c10::InferenceMode no_autograd;
+    const int64_t first = begin * kUnit;
+    for_row_blocks(
+        std::min(rows, end * kUnit) - first, [&](int64_t at, int64_t count) { body(first + at, count); }, kJointBlock);
+  });
 }
 
 void check_tokens(std::span<const int32_t> tokens, const LlamaConfig& config) {
@@ -80,12 +97,10 @@ int64_t PrefillTrace::bytes() const {
   return bytes;
 }
 
-// Rows of a step by the first of their tokens, and how many tokens are multiplied together.
+// Rows of a step by the first of their tokens.
 struct Llama::Batch {
   std::span<Row> rows;
   std::vector<int64_t> first;
-  int64_t block = kRowBlock;
-  Products products = Products::kFastest;
   std::vector<size_t> short_rows, long_rows;
   std::vector<int32_t> tokens;
   at::Tensor positions;  // [tokens] int64
@@ -131,11 +146,11 @@ at::Tensor Llama::qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads)
       .transpose(0, 1);
 }
 
-void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden, Products products) const {
-  add_projection(hidden, attended, layer.output, layer.output_bias, products);
+void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const {
+  add_projection(hidden, attended, layer.output, layer.output_bias, products());
   const at::Tensor normed = norm_rows(hidden, layer.mlp_norm, config_.rms_eps);
-  const at::Tensor gate_up = project(normed, layer.gate_up, layer.gate_up_bias, products);
-  add_projection(hidden, silu_mul(gate_up), layer.down, layer.down_bias, products);
+  const at::Tensor gate_up = project(normed, layer.gate_up, layer.gate_up_bias, products());
+  add_projection(hidden, silu_mul(gate_up), layer.down, layer.down_bias, products());
 }
 
 // Causal attention of a whole sequence -> [T, Hq * D] as a view that a row block of may be copied from. Each kv-head is
@@ -170,10 +185,10 @@ void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& q
                           int64_t first_needed, const PrefillTrace* before) const {
   const Layer& layer = layers_[static_cast<size_t>(index)];
   const int64_t tokens = hidden.size(0);
-  for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
+  for_blocks(tokens, products(), [&](int64_t at, int64_t rows) {
     at::Tensor block = qkv.narrow(0, at, rows);
     project_into(block, norm_rows(hidden.narrow(0, at, rows), layer.attention_norm, config_.rms_eps), layer.qkv,
-                 layer.qkv_bias);
+                 layer.qkv_bias, products());
   });
   const at::Tensor q = qkv_heads(qkv, 0, config_.heads), k = qkv_heads(qkv, config_.heads, config_.kv_heads);
   const at::Tensor v = qkv_heads(qkv, config_.heads + config_.kv_heads, config_.kv_heads);
@@ -186,10 +201,11 @@ void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& q
   const at::Tensor attended = position == 0 ? attend_causal(q, k, v)
                                             : attend_after(q, at::cat({rope_->apply(before->k[at_layer], 0), k}, 1),
                                                            at::cat({before->v[at_layer], v}, 1));
-  for_row_blocks(tokens, [&](int64_t at, int64_t rows) {
-    if (at + rows <= first_needed) return;  // whole blocks, so that a row's bits do not depend on first_needed
-    at::Tensor block = hidden.narrow(0, at, rows);
-    finish_layer(layer, attended.narrow(0, at, rows).reshape({rows, -1}), block, Products::kFastest);
+  // Blocks of the library are whole: their rows' bits may depend on each other.
+  const int64_t first = row_invariant() ? first_needed : first_needed / kRowBlock * kRowBlock;
+  for_blocks(tokens - first, products(), [&](int64_t at, int64_t rows) {
+    at::Tensor block = hidden.narrow(0, first + at, rows);
+    finish_layer(layer, attended.narrow(0, first + at, rows).reshape({rows, -1}), block);
   });
 }
 
@@ -224,13 +240,13 @@ bool Llama::row_invariant() const {
   return options_.deterministic && options_.device.is_cpu() && options_.dtype == at::kFloat && has_cpu_kernels();
 }
 
+Products Llama::products() const {
+  return row_invariant() ? Products::kRowInvariant : Products::kLibrary;
+}
+
 Llama::Batch Llama::make_batch(std::span<Row> rows) const {
   Batch batch;
   batch.rows = rows;
-  if (row_invariant()) {
-    batch.block = kJointBlock;
-    batch.products = Products::kRowInvariant;
-  }
   std::vector<int64_t> positions;
   int64_t first = 0;
   for (size_t i = 0; i < rows.size(); ++i) {
@@ -353,9 +369,9 @@ at::Tensor Llama::try_step(std::span<Row> rows) const {
     const auto project_block = [&](int64_t at, int64_t tokens) {
       at::Tensor out = qkv.narrow(0, at, tokens);
       project_into(out, norm_rows(hidden.narrow(0, at, tokens), layer.attention_norm, config_.rms_eps), layer.qkv,
-                   layer.qkv_bias, batch.products);
+                   layer.qkv_bias, products());
     };
-    for_row_blocks(count, project_block, batch.block);
+    for_blocks(count, products(), project_block);
     rope_->rotate(qkv_heads(qkv, 0, config_.heads), batch.positions);
     attend_rows(batch, index, qkv, attended);
     if (index + 1 == config_.layers && needed.size(0) < count) {
@@ -364,9 +380,9 @@ at::Tensor Llama::try_step(std::span<Row> rows) const {
     }
     const auto finish_block = [&](int64_t at, int64_t tokens) {
       at::Tensor part = hidden.narrow(0, at, tokens);
-      finish_layer(layer, attended.narrow(0, at, tokens), part, batch.products);
+      finish_layer(layer, attended.narrow(0, at, tokens), part);
     };
-    for_row_blocks(hidden.size(0), finish_block, batch.block);
+    for_blocks(hidden.size(0), products(), finish_block);
   }
   const at::Tensor normed = norm_rows(hidden, final_norm_, config_.rms_eps);
   if (normed.size(0) == count) return normed;
@@ -382,7 +398,7 @@ at::Tensor Llama::needed_tokens(const Batch& batch) const {
 }
 
 at::Tensor Llama::logits(const at::Tensor& hidden) const {
-  return project(hidden, head_, {}, row_invariant() ? Products::kRowInvariant : Products::kFastest).to(at::kFloat);
+  return project(hidden, head_, {}, products()).to(at::kFloat);
 }
 
 }  // namespace kvsweep

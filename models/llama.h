@@ -98,7 +98,7 @@ class Llama {
   // Logits of hidden states [n, hidden] -> [n, vocab] float32. The caller chooses n: nothing here is a whole context.
   at::Tensor logits(const at::Tensor& hidden) const;
 
-  // Rows of a step, and of logits(), are bit for bit what they are alone.
+  // Rows of a step, and of logits(), are bit for bit what they are alone; in a prefill their products are.
   bool row_invariant() const;
 
   // A prefill taken apart, for whoever takes many sequences through one layer before the next: what goes into layer 0,
@@ -124,7 +124,7 @@ class Llama {
   at::Tensor attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
   // The same for T queries after S - T tokens: k and v [H, S, D].
   at::Tensor attend_after(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
-  struct Batch;  // of a step: rows, and how their tokens pass through products
+  struct Batch;  // of a step
   Batch make_batch(std::span<Row> rows) const;
   void attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::Tensor& attended) const;
   // One row of a step: its tokens are rows `first`, ... of qkv and of `attended`.
@@ -132,7 +132,8 @@ class Llama {
   // Tokens of `rows`, as rows of the batch, from which something is wanted after the last layer.
   at::Tensor needed_tokens(const Batch& batch) const;
   // What follows the attention: output projection and MLP, both added to `hidden` [n, hidden].
-  void finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden, Products products) const;
+  void finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const;
+  Products products() const;
 
   LlamaConfig config_;
   ModelOptions options_;

@@ -1,49 +1,23 @@
 #include "models/llama_math.h"
 
 #include <ATen/ATen.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 
 #include "models/cpu_kernels.h"
 
 namespace kvsweep {
 namespace {
 
-// Rows from which oneDNN's GEMM is faster than MKL's; see docs/benchmarks.md.
-constexpr int64_t kOneDnnRows = 96;
-
-using OneDnnLinear = at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
-                                std::string_view, c10::List<std::optional<at::Scalar>>,
-                                std::optional<std::string_view>);
-
-// Has no header of its own; nothing in a LibTorch without oneDNN.
-const std::optional<c10::TypedOperatorHandle<OneDnnLinear>>& onednn_linear() {
-  static const auto kOp = []() -> std::optional<c10::TypedOperatorHandle<OneDnnLinear>> {
-    const auto found = c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-    if (!found) return std::nullopt;
-    return found->typed<OneDnnLinear>();
-  }();
-  return kOp;
-}
-
-bool for_onednn(const at::Tensor& x) {
-  return x.size(0) >= kOneDnnRows && x.is_cpu() && x.scalar_type() == at::kFloat && onednn_linear().has_value();
-}
-
-at::Tensor multiply_many_rows(const at::Tensor& x, const at::Tensor& weight) {
-  return onednn_linear()->call(x, weight, std::nullopt, "none", c10::List<std::optional<at::Scalar>>(), "");
-}
-
 bool for_cpu_kernels(const at::Tensor& x) {
   return x.is_cpu() && x.scalar_type() == at::kFloat && x.is_contiguous() && has_cpu_kernels();
 }
 
-void multiply(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool add) {
-  multiply_few_rows(x.const_data_ptr<float>(), x.size(0), weight.const_data_ptr<float>(), weight.size(0),
-                    weight.size(1), out.mutable_data_ptr<float>(), add);
+bool by_own_kernel(const at::Tensor& x, const at::Tensor& out, Products products) {
+  return products == Products::kRowInvariant && for_cpu_kernels(x) && out.is_contiguous();
 }
 
-bool by_own_kernel(const at::Tensor& x, const at::Tensor& out, Products products) {
-  return (products == Products::kRowInvariant || x.size(0) <= kFewRows) && for_cpu_kernels(x) && out.is_contiguous();
+void multiply(const at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, bool add) {
+  multiply_rows(x.const_data_ptr<float>(), x.size(0), weight.const_data_ptr<float>(), weight.size(0), weight.size(1),
+                out.mutable_data_ptr<float>(), add);
 }
 
 }  // namespace
@@ -61,11 +35,6 @@ at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps) 
 }
 
 at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, Products products) {
-  if (products == Products::kFastest && for_onednn(x)) {
-    at::Tensor out = multiply_many_rows(x, weight);
-    if (bias.defined()) out.add_(bias);
-    return out;
-  }
   at::Tensor out = at::empty({x.size(0), weight.size(0)}, x.options());
   project_into(out, x, weight, bias, products);
   return out;
@@ -75,8 +44,6 @@ void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight
                   Products products) {
   if (by_own_kernel(x, out, products))
     multiply(out, x, weight, false);
-  else if (for_onednn(x))
-    out.copy_(multiply_many_rows(x, weight));
   else
     at::mm_out(out, x, weight.t());
   if (bias.defined()) out.add_(bias);
@@ -86,8 +53,6 @@ void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weig
                     Products products) {
   if (by_own_kernel(x, sum, products))
     multiply(sum, x, weight, true);
-  else if (for_onednn(x))
-    sum.add_(multiply_many_rows(x, weight));
   else
     sum.addmm_(x, weight.t());
   if (bias.defined()) sum.add_(bias);

@@ -6,24 +6,23 @@ namespace kvsweep {
 
 // The arithmetic of one decoder layer. x is [n, in], weights are [out, in], an undefined bias is none.
 
-// How products with many rows are computed.
 enum class Products {
-  kFastest,       // by the library; a row's bits may depend on the rows beside it
-  kRowInvariant,  // float32 on a CPU that has_cpu_kernels(): a row is bit for bit the row alone
+  kLibrary,       // a row's bits may depend on the rows beside it
+  kRowInvariant,  // float32 on a CPU that has_cpu_kernels(): a row is bit for bit the row alone, and the faster of the
+                  // two
 };
 
 // x / sqrt(mean(x^2) + eps) * weight, computed in float32 -> dtype of x. x [n, hidden], weight [hidden] float32.
 at::Tensor norm_rows(const at::Tensor& x, const at::Tensor& weight, double eps);
 
 // x @ weight^T + bias -> [n, out]
-at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                   Products products = Products::kFastest);
+at::Tensor project(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias, Products products);
 void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                  Products products = Products::kFastest);
+                  Products products);
 
 // sum += x @ weight^T + bias
 void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
-                    Products products = Products::kFastest);
+                    Products products);
 
 // silu(gate) * up of [n, 2 * intermediate] (gate, then up) -> [n, intermediate]
 at::Tensor silu_mul(const at::Tensor& gate_up);
