@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <limits>
 #include <numeric>
 #include <optional>
@@ -15,6 +14,7 @@
 #include "harness/attention/one_pass.h"
 #include "harness/attention/reads.h"
 #include "harness/attention/weights.h"
+#include "harness/core/shared_tasks.h"
 #include "harness/core/stopwatch.h"
 #include "models/cpu_kernels.h"
 #include "models/llama_layer.h"
@@ -153,34 +153,6 @@ void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Ten
   add_projection(hidden, silu_mul(gate_up), layer.down, layer.down_bias, products());
 }
 
-// Causal attention of a whole sequence -> [T, Hq * D] as a view that a row block of may be copied from. Each kv-head is
-// one batch entry whose G query heads share its keys and values by stride 0, so that nothing is repeated in memory.
-at::Tensor Llama::attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
-  const int64_t groups = config_.heads / config_.kv_heads, tokens = q.size(1);
-  const auto shared = [&](const at::Tensor& x) {
-    return x.unsqueeze(1).expand({config_.kv_heads, groups, tokens, config_.head_dim});
-  };
-  const at::Tensor out =
-      at::scaled_dot_product_attention(q.unflatten(0, {config_.kv_heads, groups}), shared(k), shared(v), {}, 0.0, true);
-  return out.permute({2, 0, 1, 3});  // [T, H, G, D]
-}
-
-at::Tensor Llama::attend_after(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
-  const int64_t groups = config_.heads / config_.kv_heads, queries = q.size(1), before = k.size(1) - queries;
-  const at::Tensor out = at::empty({queries, config_.kv_heads, groups, config_.head_dim}, q.options());
-  for_row_blocks(queries, [&](int64_t at, int64_t rows) {
-    const int64_t seen = before + at + rows;
-    const auto shared = [&](const at::Tensor& x) {
-      return x.narrow(1, 0, seen).unsqueeze(1).expand({config_.kv_heads, groups, seen, config_.head_dim});
-    };
-    const at::Tensor allowed = at::ones({rows, seen}, q.options().dtype(at::kBool)).tril_(before + at);
-    const at::Tensor part = at::scaled_dot_product_attention(
-        q.narrow(1, at, rows).unflatten(0, {config_.kv_heads, groups}), shared(k), shared(v), allowed, 0.0, false);
-    out.narrow(0, at, rows).copy_(part.permute({2, 0, 1, 3}));
-  });
-  return out;
-}
-
 void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink,
                           int64_t first_needed, const PrefillTrace* before) const {
   const Layer& layer = layers_[static_cast<size_t>(index)];
@@ -198,14 +170,14 @@ void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& q
   rope_->rotate(q, position);
   rope_->rotate(k, position);
   const auto at_layer = static_cast<size_t>(index);
-  const at::Tensor attended = position == 0 ? attend_causal(q, k, v)
-                                            : attend_after(q, at::cat({rope_->apply(before->k[at_layer], 0), k}, 1),
+  const at::Tensor attended = position == 0 ? attend_exact(q, k, v)
+                                            : attend_exact(q, at::cat({rope_->apply(before->k[at_layer], 0), k}, 1),
                                                            at::cat({before->v[at_layer], v}, 1));
   // Blocks of the library are whole: their rows' bits may depend on each other.
   const int64_t first = row_invariant() ? first_needed : first_needed / kRowBlock * kRowBlock;
   for_blocks(tokens - first, products(), [&](int64_t at, int64_t rows) {
     at::Tensor block = hidden.narrow(0, first + at, rows);
-    finish_layer(layer, attended.narrow(0, first + at, rows).reshape({rows, -1}), block);
+    finish_layer(layer, attended.narrow(0, first + at, rows).flatten(1), block);
   });
 }
 
@@ -279,7 +251,9 @@ void Llama::attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor&
                    .v = qkv_heads(whole, config_.heads + config_.kv_heads, config_.kv_heads),
                    .position = row.position};
   const at::Tensor q = qkv_heads(whole, 0, config_.heads);
-  if (row.kept != nullptr) row.kept->push_back({all.k.contiguous(), all.v.contiguous(), row.position});
+  if (row.kept != nullptr)
+    row.kept->push_back(
+        {all.k.clone(at::MemoryFormat::Contiguous), all.v.clone(at::MemoryFormat::Contiguous), row.position});
   const auto changing = row.forms == nullptr ? std::nullopt : first_changing(*row.forms, row.position, count);
   DecodedTokens held;  // what the cache has before the row, from `changing` on
   if (changing && *changing < row.position) {
@@ -339,11 +313,8 @@ void Llama::attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::
   };
   const std::vector<size_t>& rows = batch.short_rows;  // those that take long first
   if (rows.size() > 1 && options_.device.is_cpu()) {
-    std::atomic<size_t> next = 0;
-    at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t begin, int64_t end) {
-      const c10::InferenceMode no_autograd;
-      for (int64_t worker = begin; worker < end; ++worker)
-        for (size_t i = next++; i < rows.size(); i = next++) attend_one(rows[i]);
+    share_tasks(std::ssize(rows), at::get_num_threads(), [&](const auto& next) {
+      while (const std::optional<int64_t> task = next()) attend_one(rows[static_cast<size_t>(*task)]);
     });
   } else {
     for (const size_t i : rows) attend_one(i);

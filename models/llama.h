@@ -120,10 +120,6 @@ class Llama {
   // `hidden` before `first_needed` may be left as they came.
   void prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink,
                      int64_t first_needed, const PrefillTrace* before) const;
-  // q [Hq, T, D], k and v [H, T, D] -> [T, H, Hq / H, D]
-  at::Tensor attend_causal(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
-  // The same for T queries after S - T tokens: k and v [H, S, D].
-  at::Tensor attend_after(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const;
   struct Batch;  // of a step
   Batch make_batch(std::span<Row> rows) const;
   void attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::Tensor& attended) const;

@@ -126,4 +126,42 @@ AttentionResult attend(const KvView& view, const at::Tensor& q, int64_t position
   return {fused->output, fused->decoded ? AttentionPath::kReference : AttentionPath::kFused};
 }
 
+namespace {
+
+// Queries beside each other in the library's attention, which is given what each of them sees.
+constexpr int64_t kMaskedRows = 256;
+
+}  // namespace
+
+// In the library each kv-head is one batch entry whose G query heads share its keys and values by stride 0, so that
+// nothing is repeated in memory.
+at::Tensor attend_exact(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t heads = k.size(0), queries = q.size(1), before = k.size(1) - queries, dim = q.size(2);
+  TORCH_CHECK(q.size(0) % heads == 0, "attention: ", q.size(0), " query heads over ", heads, " kv-heads");
+  TORCH_CHECK(before >= 0 && v.sizes() == k.sizes(), "attention: ", queries, " queries over keys ", k.sizes(),
+              " and values ", v.sizes());
+  const cpu::Kernels* kernels = best_kernels(dim);
+  if (kernels != nullptr)
+    if (const std::optional<at::Tensor> fused = attend_fused_exact(q, k, v, *kernels)) return *fused;
+  const int64_t groups = q.size(0) / heads;
+  const auto shared = [&](const at::Tensor& x, int64_t seen) {
+    return x.narrow(1, 0, seen).unsqueeze(1).expand({heads, groups, seen, dim});
+  };
+  const at::Tensor split = q.unflatten(0, {heads, groups});
+  const auto attended = [&](int64_t at, int64_t rows, const std::optional<at::Tensor>& allowed) {
+    const int64_t seen = before + at + rows;
+    return at::scaled_dot_product_attention(split.narrow(2, at, rows), shared(k, seen), shared(v, seen), allowed, 0.0,
+                                            !allowed)
+        .permute({2, 0, 1, 3});  // [rows, H, G, D]
+  };
+  if (before == 0) return attended(0, queries, {}).reshape({queries, q.size(0), dim});
+  at::Tensor out = at::empty({queries, q.size(0), dim}, q.options());
+  for (int64_t at = 0; at < queries; at += kMaskedRows) {
+    const int64_t rows = std::min(kMaskedRows, queries - at);
+    const at::Tensor allowed = at::ones({rows, before + at + rows}, q.options().dtype(at::kBool)).tril_(before + at);
+    out.narrow(0, at, rows).copy_(attended(at, rows, allowed).flatten(1, 2));
+  }
+  return out;
+}
+
 }  // namespace kvsweep

@@ -27,4 +27,8 @@ AttentionResult attend_reference(const KvView& view, const at::Tensor& q, int64_
 // The same by the fastest path that there is for the view, its tensors and this CPU.
 AttentionResult attend(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope);
 
+// Causal attention over tokens that no cache has had: the last T of S tokens are the queries' own.
+//   q [Hq, T, D], k and v [H, S, D], all after RoPE -> [T, Hq, D], dtype of q
+at::Tensor attend_exact(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
+
 }  // namespace kvsweep

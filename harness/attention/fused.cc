@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "harness/core/dense_rows.h"
+#include "harness/core/shared_tasks.h"
 
 namespace kvsweep {
 namespace {
@@ -337,14 +338,15 @@ class Attention {
     });
   }
 
-  // Many queries: blocks of them, each through all chunks.
+  // Many queries: blocks of them, each through all chunks. Late blocks see the most and go first.
   void split_queries(int64_t block) const {
-    const int64_t blocks = (job_.queries + block - 1) / block;
-    at::parallel_for(0, job_.heads * blocks, grain(block * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
+    const int64_t blocks = (job_.queries + block - 1) / block, tasks = job_.heads * blocks;
+    const int64_t threads = at::divup(tasks, grain(block * job_.groups, job_.tokens));
+    share_tasks(tasks, std::min<int64_t>(threads, at::get_num_threads()), [&](const auto& next) {
       const Room room(*this, job_, block);
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t first = i % blocks * block;
-        attend_block(job_, i / blocks, first, std::min(block, job_.queries - first), room);
+      while (const std::optional<int64_t> task = next()) {
+        const int64_t first = (blocks - 1 - *task / job_.heads) * block;
+        attend_block(job_, *task % job_.heads, first, std::min(block, job_.queries - first), room);
       }
     });
   }
@@ -453,6 +455,28 @@ std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const
   const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
   Attention(plan, kernels, output).run(keys, values);
   return FusedAttention{output, plan.decoded};
+}
+
+std::optional<at::Tensor> attend_fused_exact(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                             const cpu::Kernels& kernels) {
+  if (q.scalar_type() != at::kFloat || !q.is_cpu() || q.size(2) % kernels.dim_multiple != 0) return std::nullopt;
+  const at::Tensor keys = k.contiguous(), values = v.contiguous();
+  Planned plan;
+  cpu::Job& job = plan.job;
+  job.heads = k.size(0);
+  job.groups = q.size(0) / job.heads;
+  job.dim = q.size(2);
+  job.queries = q.size(1);
+  job.tokens = k.size(1);
+  job.position = job.tokens - job.queries;
+  job.visible = job.position + 1;
+  job.keys = {exact_rows(keys, 0, false)};
+  job.values = {exact_rows(values, 0, false)};
+  const at::Tensor mapped = map_queries(plan, q, kernels);
+  job.q = mapped.const_data_ptr<float>();
+  at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
+  Attention(plan, kernels, output).run();
+  return output;
 }
 
 const cpu::Kernels* best_kernels(int64_t dim) {

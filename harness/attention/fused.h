@@ -36,6 +36,11 @@ std::optional<FusedAttention> attend_fused(const KvView& view, const at::Tensor&
 std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position,
                                                     const Rope& rope, const cpu::Kernels& kernels);
 
+// attend_exact() with the same kernels: a query's output has the bits that attend_fused() gives it over one run of the
+// same rows, whatever queries and tokens come after it.
+std::optional<at::Tensor> attend_fused_exact(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                             const cpu::Kernels& kernels);
+
 // The fastest that this CPU has for a head dim; null: none.
 const cpu::Kernels* best_kernels(int64_t dim);
 

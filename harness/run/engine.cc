@@ -2,18 +2,17 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
-#include <c10/core/InferenceMode.h>
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <atomic>
 #include <deque>
 #include <list>
 #include <memory>
 #include <new>
 
 #include "harness/core/random.h"
+#include "harness/core/shared_tasks.h"
 #include "harness/core/stopwatch.h"
 #include "harness/run/fidelity.h"
 #include "harness/run/interrupt.h"
@@ -180,12 +179,14 @@ class EngineRun {
   }
 
   PrefillTrace prefill(std::span<const int32_t> tokens, const PrefillTrace* before) const {
+    constexpr auto kDense = at::MemoryFormat::Contiguous;
     PrefillTrace trace;
     const PrefillSink sink = [&](int64_t layer, const KvSlab& slab) {
       check_interrupt();
       const auto at = static_cast<size_t>(layer);
-      trace.k.push_back(before == nullptr ? slab.k.contiguous() : at::cat({before->k[at], slab.k}, 1));
-      trace.v.push_back(before == nullptr ? slab.v.contiguous() : at::cat({before->v[at], slab.v}, 1));
+      // One token is contiguous where it lies, and what it lies in is used again.
+      trace.k.push_back(before == nullptr ? slab.k.clone(kDense) : at::cat({before->k[at], slab.k}, 1));
+      trace.v.push_back(before == nullptr ? slab.v.clone(kDense) : at::cat({before->v[at], slab.v}, 1));
     };
     llama().prefill(tokens, sink, 0, before);
     return trace;
@@ -274,11 +275,8 @@ class EngineRun {
       if (!failures[i]) failures[i] = attempt([&] { fresh[i]->lane->start(replayed() ? trace : nullptr); });
     };
     if (llama().options().device.is_cpu() && fresh.size() > 1) {
-      std::atomic<size_t> next = 0;
-      at::parallel_for(0, at::get_num_threads(), 1, [&](int64_t begin, int64_t end) {
-        const c10::InferenceMode no_autograd;
-        for (int64_t worker = begin; worker < end; ++worker)
-          for (size_t i = next++; i < fresh.size(); i = next++) fill(i);
+      share_tasks(std::ssize(fresh), at::get_num_threads(), [&](const auto& next) {
+        while (const std::optional<int64_t> task = next()) fill(static_cast<size_t>(*task));
       });
     } else {
       for (size_t i = 0; i < fresh.size(); ++i) fill(i);

@@ -291,6 +291,22 @@ TEST_CASE("a query's bits do not depend on the queries beside it nor on the thre
   at::set_num_threads(threads);
 }
 
+TEST_CASE("tokens that no cache has had are attended as an exact run of them is, bit for bit") {
+  Rng rng(derive_seed(8, "fused/exact"));
+  const int64_t dim = GENERATE(64, 128), groups = GENERATE(1, 3);
+  const auto [queries, tokens] = GENERATE(table<int64_t, int64_t>({{1, 1}, {40, 40}, {1100, 1100}, {30, 700}}));
+  // As projections lie in memory: [T, H, D].
+  const auto rows = [&](int64_t heads, int64_t count) { return random_rows(count, heads, dim, rng).transpose(0, 1); };
+  const at::Tensor q = rows(2 * groups, queries), k = rows(2, tokens), v = rows(2, tokens);
+  const KvView view = body_of(kExact, kExact, k, v);
+  INFO(fmt::format("D {} G {} T {} S {}", dim, groups, queries, tokens));
+  for (const NamedKernels& one : kernels_of_this_cpu()) {
+    INFO(one.name);
+    CHECK(at::equal(attend_fused_exact(q, k, v, *one.kernels).value(),
+                    attend_fused(view, q, tokens - queries, rope_of(dim), *one.kernels)->output));
+  }
+}
+
 TEST_CASE("what lies behind a run's last token is never used") {
   Rng rng(derive_seed(9, "fused/behind"));
   const int64_t dim = GENERATE(64, 128, 80), bits = GENERATE(2, 3, 4, 5, 8), tokens = GENERATE(1, 33, 95, 640);

@@ -238,6 +238,29 @@ TEST_CASE("the output has the dtype of the queries") {
   CHECK(at::equal(result.output, at::ones({1, 1, kDim}, at::kBFloat16)));
 }
 
+TEST_CASE("attention over tokens of no cache is the reference's, by kernels and by the library") {
+  const auto dtype = GENERATE(at::kFloat, at::kBFloat16);
+  const auto [queries, tokens] = GENERATE(table<int64_t, int64_t>({{1, 1}, {90, 90}, {600, 900}}));
+  Rng rng(derive_seed(5, "reference/exact"));
+  const auto rows = [&](int64_t heads, int64_t count) {
+    const at::Tensor x = at::empty({count, heads, 64});
+    for (int64_t i = 0; i < x.numel(); ++i) x.mutable_data_ptr<float>()[i] = static_cast<float>(rng.normal());
+    return x.transpose(0, 1).to(dtype);
+  };
+  const at::Tensor q = rows(6, queries), k = rows(2, tokens), v = rows(2, tokens);
+  KvView view;
+  view.keys.push_back({&kPlain, {k}, tokens, KeyRotation::kApplied, {}});
+  view.values.push_back({&kPlain, {v}, tokens, KeyRotation::kApplied, {}});
+  const at::Tensor got = attend_exact(q, k, v);
+  const at::Tensor want = attend_reference(view, q, tokens - queries, Rope(kFrequencies, 1.0f, at::kCPU, 100)).output;
+  CHECK(got.scalar_type() == dtype);
+  CHECK(got.sizes() == want.sizes());
+  const double gap = (got.to(at::kFloat) - want.to(at::kFloat)).abs().max().item<double>();
+  CHECK(gap < (dtype == at::kFloat ? 1e-5 : 3e-2));
+  CHECK_THROWS(attend_exact(q, k.narrow(1, 0, queries - 1), v.narrow(1, 0, queries - 1)));
+  CHECK_THROWS(attend_exact(rows(5, queries), k, v));
+}
+
 TEST_CASE("views whose keys and values disagree are refused") {
   const Rope rope(kFrequencies, 1.0f, at::kCPU, 100);
   KvView view;

@@ -165,6 +165,27 @@ TEST_CASE("a prefilled cache continues like a longer prefill") {
   CHECK(largest_difference(step_alone(llama, cache, rest, {15}, 25), expected) < 1e-4);
 }
 
+TEST_CASE("a prefill behind another is the prefill of both, bit for bit where products keep rows apart") {
+  LlamaConfig config = tiny_config();
+  config.max_positions = 4096;
+  const Llama llama = tiny_llama(config);
+  const auto tokens = random_tokens(700, 97, 14);
+  const int64_t first = GENERATE(1, 300, 699);
+  const std::span<const int32_t> all(tokens);
+  PrefillTrace before;
+  const PrefillSink keep = [&](int64_t, const KvSlab& slab) {
+    before.k.push_back(slab.k.clone(at::MemoryFormat::Contiguous));
+    before.v.push_back(slab.v.clone(at::MemoryFormat::Contiguous));
+  };
+  llama.prefill(all.first(size_t(first)), keep, 0);
+  const at::Tensor behind = llama.prefill(all.subspan(size_t(first)), nullptr, 700 - first, &before);
+  const at::Tensor expected = prefill_all(llama, tokens).narrow(0, first, 700 - first);
+  if (llama.row_invariant())
+    CHECK(at::equal(behind, expected));
+  else
+    CHECK(largest_difference(behind, expected) < 1e-4);
+}
+
 TEST_CASE("last_hidden chooses rows of the same states") {
   const Llama llama = tiny_llama();
   const auto tokens = random_tokens(30, 97, 11);

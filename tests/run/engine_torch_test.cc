@@ -243,7 +243,7 @@ TEST_CASE("KL, flips and NLL of a scored query are those of plain double loops")
   const Reference reference = find_reference();
   const Engine engine(llama, tokenizer, *reference.scheme);
   const std::unique_ptr<Scheme> uniform = scheme("uniform", {{"k_bits", "2"}, {"v_bits", "2"}, {"group", "16"}});
-  const Sample sample = generation_sample(40, 90, 0, 31);  // more positions than one block of logits
+  const Sample sample = generation_sample(GENERATE(1, 40), 90, 0, 31);  // more positions than one block of logits
   const std::vector<RowResult> results = evaluate(engine, sample, {}, {uniform.get()});
   ConcatenatedCache plain(llama.cache_context(200));
   const std::vector<at::Tensor> full = decode_logits(llama, plain, sample, {});
