@@ -265,29 +265,45 @@ class EngineRun {
     start(fresh);
   }
 
-  // Caches are filled side by side: a layer of one is too little work to share.
-  void start(const std::vector<Active*>& fresh) {
-    std::vector<std::optional<Failure>> failures(fresh.size());
-    for (size_t i = 0; i < fresh.size(); ++i) failures[i] = attempt([&] { make_lane(*fresh[i]); });
-    const auto fill = [&](size_t i) {
-      const Job& job = *fresh[i]->what.job;
-      const PrefillTrace* trace = fresh[i]->own ? fresh[i]->own.get() : &job.trace;
-      if (!failures[i]) failures[i] = attempt([&] { fresh[i]->lane->start(replayed() ? trace : nullptr); });
-    };
-    if (llama().options().device.is_cpu() && fresh.size() > 1) {
-      share_tasks(std::ssize(fresh), at::get_num_threads(), [&](const auto& next) {
-        while (const std::optional<int64_t> task = next()) fill(static_cast<size_t>(*task));
+  // Calls work(active) for all of them side by side, since a layer of one cache is too little work to share; takes out
+  // those for which it throws.
+  template <class F>
+  void for_each(std::vector<Active*>& all, const F& work) {
+    std::vector<std::optional<Failure>> failures(all.size());
+    const auto one = [&](size_t i) { failures[i] = attempt([&] { work(*all[i]); }); };
+    if (llama().options().device.is_cpu() && all.size() > 1) {
+      share_tasks(std::ssize(all), at::get_num_threads(), [&](const auto& next) {
+        while (const std::optional<int64_t> task = next()) one(static_cast<size_t>(*task));
       });
     } else {
-      for (size_t i = 0; i < fresh.size(); ++i) fill(i);
+      for (size_t i = 0; i < all.size(); ++i) one(i);
     }
-    for (size_t i = 0; i < fresh.size(); ++i) {
-      Job& job = *fresh[i]->what.job;
-      fresh[i]->own.reset();
+    std::vector<Active*> whole;
+    for (size_t i = 0; i < all.size(); ++i)
+      if (failures[i])
+        failures_.emplace_back(all[i], *failures[i]);
+      else
+        whole.push_back(all[i]);
+    all = std::move(whole);
+  }
+
+  void start(const std::vector<Active*>& fresh) {
+    std::vector<Active*> whole;
+    for (Active* active : fresh)
+      if (const auto failure = attempt([&] { make_lane(*active); }))
+        failures_.emplace_back(active, *failure);
+      else
+        whole.push_back(active);
+    for_each(whole, [&](Active& active) {
+      const PrefillTrace* trace = active.own ? active.own.get() : &active.what.job->trace;
+      active.lane->start(replayed() ? trace : nullptr);
+    });
+    for (Active* active : fresh) {
+      Job& job = *active->what.job;
+      active->own.reset();
       --job.waiting;
-      if (failures[i]) failures_.emplace_back(fresh[i], *failures[i]);
       // The full-precision row is followed by the others.
-      if (fresh[i]->what.row > 0 && job.waiting == 0) all_started(job);
+      if (active->what.row > 0 && job.waiting == 0) all_started(job);
     }
     settle();
   }
@@ -311,19 +327,19 @@ class EngineRun {
 
   void step() {
     check_interrupt();
-    std::vector<Active*> lanes;
+    std::vector<Active*> waiting, lanes;
+    for (Active& active : active_) waiting.push_back(&active);
+    for_each(waiting, [](Active& active) { active.lane->branch(); });
     std::vector<Row> rows;
     int64_t tokens = 0;
-    for (Active& active : active_) {
-      if (!lanes.empty() && tokens >= kStepTokens) break;
-      const auto failure = attempt([&] {
-        rows.push_back(active.lane->feed());
-        tokens += static_cast<int64_t>(rows.back().tokens.size());
-      });
+    for (Active* active : waiting) {
+      if (tokens >= kStepTokens) break;
+      const auto failure = attempt([&] { rows.push_back(active->lane->feed()); });
       if (failure) {
-        failures_.emplace_back(&active, *failure);
+        failures_.emplace_back(active, *failure);
       } else {
-        lanes.push_back(&active);
+        lanes.push_back(active);
+        tokens += std::ssize(rows.back().tokens);
       }
     }
     if (!lanes.empty()) {

@@ -128,6 +128,11 @@ void Lane::plan_slabs(int64_t count) {
   row_.slabs = traits.append_invariant ? std::vector<int64_t>{count} : std::vector<int64_t>(size_t(count), 1);
 }
 
+void Lane::branch() {
+  if (branch_ == nullptr && (phase_ == Phase::kChoice || (phase_ == Phase::kVerify && next_tokens().size() > 1)))
+    branch_ = cache_->clone();
+}
+
 Row Lane::feed() {
   query_just_read_ = false;
   row_.tokens = next_tokens();
@@ -140,14 +145,8 @@ Row Lane::feed() {
   row_.first_needed = scored_.empty() ? count : scored_.front().token;
   row_.cache = cache_.get();
   row_.probed_layers = phase_ == Phase::kQuery ? probed_ : std::span<const int64_t>();
-  if (phase_ == Phase::kVerify && count > 1) {
-    branch_ = cache_->clone();
-    row_.kept = &kept_;
-  }
-  if (phase_ == Phase::kChoice) {
-    branch_ = cache_->clone();
-    row_.cache = branch_.get();
-  }
+  if (phase_ == Phase::kVerify && count > 1) row_.kept = &kept_;
+  if (phase_ == Phase::kChoice) row_.cache = branch_.get();
   return row_;
 }
 

@@ -47,6 +47,8 @@ class Lane {
   void start(const PrefillTrace* trace);
 
   bool done() const { return phase_ == Phase::kDone; }
+  // Before each feed(), beside other lanes: copies the cache where the next tokens may have to be taken back.
+  void branch();
   // The next tokens; points into this lane.
   Row feed();
   // Those of them that are scored.
