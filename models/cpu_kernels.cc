@@ -17,11 +17,13 @@ namespace kvsweep {
 namespace {
 
 struct Operands {
-  const float *x, *weight;  // x laid out in blocks
+  const float *x, *weight;  // x laid out in blocks, or as it is where the rows are few
   int64_t rows, outs, in;
   float* out;
   bool add;
 };
+
+constexpr int kFewRows = 4, kFewOuts = 8;
 
 }  // namespace
 
@@ -86,18 +88,23 @@ void norm_row(const float* x, int64_t width, const float* weight, float eps, flo
 
 void multiply_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out, bool add,
                    CpuVectors vectors) {
-  const bool wide = vectors == CpuVectors::kAvx512;
+  const bool wide = vectors == CpuVectors::kAvx512, few = rows <= kFewRows;
   const int64_t padded = (wide ? avx512::padded_rows : avx2::padded_rows)(rows);
-  const int64_t tile = wide ? avx512::kTileOuts : avx2::kTileOuts;
+  const int64_t tile = few ? kFewOuts : wide ? avx512::kTileOuts : avx2::kTileOuts;
   // Threads share whole tiles, so that only the last one has an odd end. Each lays x out for itself: fetching it from
   // another core's cache costs more.
   const int64_t grain = std::max<int64_t>(1, 32768 / in / tile);
   at::parallel_for(0, at::divup(outs, tile), grain, [&](int64_t begin, int64_t end) {
+    const int64_t first = begin * tile, last = std::min(outs, end * tile);
+    if (few) {
+      const Operands operands{x, weight, rows, outs, in, out, add};
+      return (wide ? avx512::multiply_few_outs : avx2::multiply_few_outs)(operands, first, last);
+    }
     const at::DataPtr room = c10::GetCPUAllocator()->allocate(static_cast<size_t>(padded * in) * sizeof(float));
     auto* laid_out = static_cast<float*>(room.get());
     (wide ? avx512::lay_out : avx2::lay_out)(x, rows, in, laid_out);
     const Operands operands{laid_out, weight, rows, outs, in, out, add};
-    (wide ? avx512::multiply_outs : avx2::multiply_outs)(operands, begin * tile, std::min(outs, end * tile));
+    (wide ? avx512::multiply_outs : avx2::multiply_outs)(operands, first, last);
   });
 }
 

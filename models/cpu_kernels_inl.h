@@ -148,6 +148,91 @@ void multiply_outs(const Operands& o, int64_t begin, int64_t end) {
   for (; first < end; ++first) all_rows<1>(o, first);
 }
 
+[[gnu::always_inline]] inline void transpose(__m256 (&x)[8]) {
+  __m256 pairs[8], fours[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps(x[i], x[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_ps(x[i], x[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4)
+#pragma GCC unroll 2
+    for (int j = 0; j < 2; ++j) {
+      fours[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
+      fours[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
+    }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    x[i] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
+    x[i + 4] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+  }
+}
+
+// The same sums for a few rows, as they lie: a lane is one of eight outputs, whose weights are turned as they are read.
+// Lanes without a row would cost as much as those with one.
+template <int kRows>
+[[gnu::always_inline]] inline void tile_of_few(const Operands& o, int64_t first) {
+  VectorOf<8> sums[kRows] = {};
+  const float* weight = o.weight + first * o.in;
+  int64_t i = 0;
+  for (; i + 8 <= o.in; i += 8) {
+    __m256 columns[8];
+#pragma GCC unroll 8
+    for (int n = 0; n < 8; ++n) {
+      const float* at = weight + n * o.in + i;
+      columns[n] = _mm256_loadu_ps(at);
+      __builtin_prefetch(at + kTilesAhead * kFewOuts * o.in, 0, 2);
+    }
+    transpose(columns);
+#pragma GCC unroll 8
+    for (int k = 0; k < 8; ++k)
+#pragma GCC unroll 4
+      for (int m = 0; m < kRows; ++m) {
+        VectorOf<8> x;
+        spread(x, o.x[m * o.in + i + k]);
+        fuse(sums[m], VectorOf<8>(columns[k]), x);
+      }
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < kRows; ++m) {
+    float dots[8];
+    store(dots, sums[m]);
+    for (int n = 0; n < 8; ++n) {
+      const float *row = weight + n * o.in, *x = o.x + m * o.in;
+      for (int64_t k = i; k < o.in; ++k) dots[n] = __builtin_fmaf(row[k], x[k], dots[n]);
+      float& out = o.out[m * o.outs + first + n];
+      out = o.add ? out + dots[n] : dots[n];
+    }
+  }
+}
+
+template <int kRows>
+void multiply_few(const Operands& o, int64_t begin, int64_t end) {
+  int64_t first = begin;
+  for (; first + kFewOuts <= end; first += kFewOuts) tile_of_few<kRows>(o, first);
+  for (; first < end; ++first)
+    for (int m = 0; m < kRows; ++m) {
+      float dot = 0;
+      for (int64_t k = 0; k < o.in; ++k) dot = __builtin_fmaf(o.weight[first * o.in + k], o.x[m * o.in + k], dot);
+      float& out = o.out[m * o.outs + first];
+      out = o.add ? out + dot : dot;
+    }
+}
+
+void multiply_few_outs(const Operands& o, int64_t begin, int64_t end) {
+  switch (o.rows) {
+    case 1:
+      return multiply_few<1>(o, begin, end);
+    case 2:
+      return multiply_few<2>(o, begin, end);
+    case 3:
+      return multiply_few<3>(o, begin, end);
+    default:
+      return multiply_few<kFewRows>(o, begin, end);
+  }
+}
+
 // e^x within 2 ulp for x in [-87.3, 87.3], beyond that as at the nearer end.
 [[gnu::always_inline]] inline Lanes exp_of(Lanes x) {
   using Words [[gnu::vector_size(kLanes * sizeof(float))]] = uint32_t;
