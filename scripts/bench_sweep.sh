@@ -7,7 +7,8 @@
 #
 #   --turns     times that everything is run (default 2)
 #   --samples   prompts of the sweep (default 20, all)
-#   --alone     prompts that a turn runs with sharing and batching off (default 1); the rest is extrapolated
+#   --alone     prompts beside the first that a turn runs with sharing and batching off (default 1); the rest is
+#               extrapolated from them: what is done once (loading, timing each scheme) is done with the first
 #   --peer      prompts that a turn runs in transformers, for each cache (default 2); the rest is extrapolated
 #   --only      configurations of both runs of the program, as in kvsweep run --only
 #
@@ -45,7 +46,8 @@ for ((turn = 1; turn <= turns; ++turn)); do
   measure gemm --threads "$threads"
   measure time start "${run[@]}" --limit "$samples" --dry-run --out "$out/none"
   measure time sweep "${run[@]}" --limit "$samples" --out "$out/sweep-$turn"
-  measure time alone "${run[@]}" --limit "$alone" --alone --out "$out/alone-$turn"
+  measure time "alone first" "${run[@]}" --limit 1 --alone --out "$out/first-$turn"
+  measure time alone "${run[@]}" --limit "$((alone + 1))" --alone --out "$out/alone-$turn"
   for cache in full quanto4 quanto2 hqq4; do
     measure transformers "$peers/smollm2" --cache "$cache" --samples "$peer" --threads "$threads"
   done
