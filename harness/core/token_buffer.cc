@@ -23,6 +23,7 @@ void put_rows(const at::Tensor& storage, int64_t first, const at::Tensor& rows) 
     storage.narrow(1, first, rows.size(1)).copy_(rows);
     return;
   }
+  if (rows.numel() == 0) return;  // memory that is not there is nothing to copy from
   const auto size = static_cast<int64_t>(storage.element_size());
   auto* to = static_cast<char*>(storage.mutable_data_ptr()) + first * storage.stride(1) * size;
   const auto* from = static_cast<const char*>(rows.const_data_ptr());
