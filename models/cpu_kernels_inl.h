@@ -169,6 +169,14 @@ void multiply_outs(const Operands& o, int64_t begin, int64_t end) {
   }
 }
 
+// Columns [first, in) of one output of one row, behind those in `sum`.
+[[gnu::always_inline]] inline void finish_dot(const Operands& o, int64_t row, int64_t out, int64_t first, float sum) {
+  const float *x = o.x + row * o.in, *weight = o.weight + out * o.in;
+  for (int64_t i = first; i < o.in; ++i) sum = __builtin_fmaf(weight[i], x[i], sum);
+  float& to = o.out[row * o.outs + out];
+  to = o.add ? to + sum : sum;
+}
+
 // The same sums for a few rows, as they lie: a lane is one of eight outputs, whose weights are turned as they are read.
 // Lanes without a row would cost as much as those with one.
 template <int kRows>
@@ -198,12 +206,7 @@ template <int kRows>
   for (int m = 0; m < kRows; ++m) {
     float dots[8];
     store(dots, sums[m]);
-    for (int n = 0; n < 8; ++n) {
-      const float *row = weight + n * o.in, *x = o.x + m * o.in;
-      for (int64_t k = i; k < o.in; ++k) dots[n] = __builtin_fmaf(row[k], x[k], dots[n]);
-      float& out = o.out[m * o.outs + first + n];
-      out = o.add ? out + dots[n] : dots[n];
-    }
+    for (int n = 0; n < 8; ++n) finish_dot(o, m, first + n, i, dots[n]);
   }
 }
 
@@ -212,12 +215,7 @@ void multiply_few(const Operands& o, int64_t begin, int64_t end) {
   int64_t first = begin;
   for (; first + kFewOuts <= end; first += kFewOuts) tile_of_few<kRows>(o, first);
   for (; first < end; ++first)
-    for (int m = 0; m < kRows; ++m) {
-      float dot = 0;
-      for (int64_t k = 0; k < o.in; ++k) dot = __builtin_fmaf(o.weight[first * o.in + k], o.x[m * o.in + k], dot);
-      float& out = o.out[m * o.outs + first];
-      out = o.add ? out + dot : dot;
-    }
+    for (int m = 0; m < kRows; ++m) finish_dot(o, m, first, 0, 0);
 }
 
 void multiply_few_outs(const Operands& o, int64_t begin, int64_t end) {

@@ -98,7 +98,7 @@ class Llama {
   // Logits of hidden states [n, hidden] -> [n, vocab] float32. The caller chooses n: nothing here is a whole context.
   at::Tensor logits(const at::Tensor& hidden) const;
 
-  // Rows of a step, and of logits(), are bit for bit what they are alone; in a prefill their products are.
+  // Rows of a step, of logits(), and of a prefill where kernels attend are bit for bit what they are alone.
   bool row_invariant() const;
 
   // A prefill taken apart, for whoever takes many sequences through one layer before the next: what goes into layer 0,

@@ -8,8 +8,7 @@ namespace kvsweep {
 
 enum class Products {
   kLibrary,       // a row's bits may depend on the rows beside it
-  kRowInvariant,  // float32 on a CPU that has_cpu_kernels(): a row is bit for bit the row alone, and the faster of the
-                  // two
+  kRowInvariant,  // float32 on a CPU that has_cpu_kernels(): a row is bit for bit the row alone, and comes sooner
 };
 
 // x / sqrt(mean(x^2) + eps) * weight, computed in float32 -> dtype of x. x [n, hidden], weight [hidden] float32.

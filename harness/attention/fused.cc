@@ -386,11 +386,15 @@ class Attention {
   float* out_;
 };
 
+bool takes(const cpu::Kernels& kernels, const at::Tensor& q) {
+  return q.scalar_type() == at::kFloat && q.is_cpu() && q.size(2) % kernels.dim_multiple == 0;
+}
+
 }  // namespace
 
 std::optional<FusedAttention> attend_fused(const KvView& view, const at::Tensor& q, int64_t position, const Rope& rope,
                                            const cpu::Kernels& kernels) {
-  if (q.scalar_type() != at::kFloat || !q.is_cpu() || q.size(2) % kernels.dim_multiple != 0) return std::nullopt;
+  if (!takes(kernels, q)) return std::nullopt;
   Planned plan = plan_view(view, q, position, rope);
   const at::Tensor mapped = map_queries(plan, q, kernels);
   plan.job.q = mapped.const_data_ptr<float>();
@@ -434,7 +438,7 @@ bool has_rotation(const KvView& view, KeyRotation rotation) {
 
 std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const at::Tensor& q, int64_t position,
                                                     const Rope& rope, const cpu::Kernels& kernels) {
-  if (q.scalar_type() != at::kFloat || !q.is_cpu() || q.size(2) % kernels.dim_multiple != 0) return std::nullopt;
+  if (!takes(kernels, q)) return std::nullopt;
   const KvView& view = tokens.after;
   const bool pending = has_rotation(view, KeyRotation::kPending);
   if (view.positions.defined() || view.keep.defined() || view.position != 0) return std::nullopt;
@@ -459,7 +463,7 @@ std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const
 
 std::optional<at::Tensor> attend_fused_exact(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                              const cpu::Kernels& kernels) {
-  if (q.scalar_type() != at::kFloat || !q.is_cpu() || q.size(2) % kernels.dim_multiple != 0) return std::nullopt;
+  if (!takes(kernels, q)) return std::nullopt;
   const at::Tensor keys = k.contiguous(), values = v.contiguous();
   Planned plan;
   cpu::Job& job = plan.job;
