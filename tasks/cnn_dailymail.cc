@@ -60,7 +60,7 @@ class CnnDailyMailTask final : public Task {
  private:
   PromptParts prompt(const TaskContext& context, const std::string& article) const {
     if (chat_) return chat_parts(context, kHead + article + kTail, "cnn_dailymail.format = chat");
-    return {kHead, article, kTail};
+    return {kHead + article, kTail};
   }
   void set_article(Sample& sample, const TaskContext& context, std::string article) const;
 

@@ -136,17 +136,13 @@ std::vector<Sample> Gsm8kTask::samples(const TaskContext& context) const {
     } else if (s_.lm_eval_shots) {
       std::string drawn;
       for (const int64_t at : random.sample(std::ssize(pool), s_.shots)) drawn += shown(pool[static_cast<size_t>(at)]);
-      prompt = last_line_parts("", drawn + question);
+      prompt = last_line_parts(drawn + question);
     } else {
-      prompt = last_line_parts(fixed, question);
+      prompt = last_line_parts(fixed + question);
     }
     set_prompt(sample, context.tokenizer, prompt, s_.tokens, "gsm8k.tokens");
     samples.push_back(std::move(sample));
   }
-  int64_t common = s_.tokens;
-  for (const Sample& sample : samples)
-    if (!sample.tags.contains("truncated_from")) common = std::min(common, sample.shared_context);
-  for (Sample& sample : samples) sample.shared_context = std::min(sample.shared_context, common);
   return samples;
 }
 

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <stdexcept>
 
 #include "harness/core/error.h"
@@ -178,7 +177,7 @@ std::string MmluTask::header(const Subject& subject, const std::vector<Question>
 }
 
 PromptParts MmluTask::prompt(const TaskContext& context, const std::string& shared, const Question& question) const {
-  if (!s_.chat) return last_line_parts(shared, question_text(question));
+  if (!s_.chat) return last_line_parts(shared + question_text(question));
   return chat_parts(context, shared + question_text(question), "mmlu.format = chat");
 }
 
@@ -210,19 +209,14 @@ void MmluTask::add_subject(const TaskContext& context, const Subject& subject, s
       throw DataError(fmt::format("{}: {} questions for shots = {}", shots.string(), dev.size(), s_.shots));
   }
   const std::string shared = header(subject, dev);
-  const size_t first = samples.size();
-  int64_t common = std::numeric_limits<int64_t>::max();  // what all of the subject share that were not cut
   for (int64_t i = 0; i < count_of(subject); ++i) {
     Sample one = sample(context, shared, questions[static_cast<size_t>(i)]);
     one.id = fmt::format("{}-{:04}", subject.name, i);
     one.tags["subject"] = subject.name;
     one.tags["category"] = subject.category;
     one.tags["original_category"] = subject.original_category;
-    if (!one.tags.contains("truncated_from")) common = std::min(common, one.shared_context);
     samples.push_back(std::move(one));
   }
-  for (size_t i = first; i < samples.size(); ++i)
-    if (!samples[i].tags.contains("truncated_from")) samples[i].shared_context = common;
 }
 
 std::vector<Sample> MmluTask::samples(const TaskContext& context) const {

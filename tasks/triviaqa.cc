@@ -76,7 +76,6 @@ std::vector<Sample> TriviaQaTask::samples(const TaskContext& context) const {
     shared += fmt::format("{} {}\n\n", question_text(shot), shot.aliases.front());
   }
   std::vector<Sample> samples;
-  int64_t common = tokens_;
   for (int64_t i = 0; i < samples_; ++i) {
     const Record& record = records[static_cast<size_t>(kShotsAtMost + i)];
     Sample sample;
@@ -84,11 +83,9 @@ std::vector<Sample> TriviaQaTask::samples(const TaskContext& context) const {
     sample.answers = record.aliases;
     sample.max_new_tokens = max_new_tokens_;
     sample.stop = {"\n", ".", ","};
-    set_prompt(sample, context.tokenizer, last_line_parts(shared, question_text(record)), tokens_, "triviaqa.tokens");
-    if (!sample.tags.contains("truncated_from")) common = std::min(common, sample.shared_context);
+    set_prompt(sample, context.tokenizer, last_line_parts(shared + question_text(record)), tokens_, "triviaqa.tokens");
     samples.push_back(std::move(sample));
   }
-  for (Sample& sample : samples) sample.shared_context = std::min(sample.shared_context, common);
   return samples;
 }
 

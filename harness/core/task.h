@@ -27,9 +27,6 @@ struct Sample {
   std::string id;                // unique and stable within a task's resolved parameters, e.g. "d030-s004"
   std::vector<int32_t> context;  // may be empty
   std::vector<int32_t> query;    // at least one token
-  // Leading tokens of `context` that samples of this task share (instructions, few-shot examples): the engine prefills
-  // them once. Results do not depend on whether another sample came before.
-  int64_t shared_context = 0;
   // What is asked, one of three:
   // * choices not empty: the log-likelihood of each, a continuation of the query of at least one token;
   // * max_new_tokens > 0: a continuation after the query of at most this many tokens;

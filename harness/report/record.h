@@ -48,7 +48,7 @@ struct CacheBytes {
 };
 
 // Where the time of one sample went. Only `decode_ms_per_token` is of this scheme alone; prefill is shared by all
-// schemes of the sample.
+// schemes of the sample and leaves out what a context before it had in common with it.
 struct SampleTime {
   double prefill_ms = 0;
   double compress_ms = 0;                     // append of the context, all layers

@@ -17,6 +17,7 @@
 #include "harness/run/fidelity.h"
 #include "harness/run/interrupt.h"
 #include "harness/run/lane.h"
+#include "harness/run/prefills.h"
 
 namespace kvsweep {
 namespace {
@@ -92,7 +93,12 @@ int32_t sampled(const at::Tensor& log_probs, const Sampling& sampling, double u)
 class EngineRun {
  public:
   EngineRun(const Engine& engine, const EngineWork& work, const EngineOptions& options, const Engine::Done& done)
-      : engine_(engine), work_(work), options_(options), done_(done), errors_(work.schemes.size() + 1) {
+      : engine_(engine),
+        work_(work),
+        options_(options),
+        done_(done),
+        errors_(work.schemes.size() + 1),
+        prefills_(engine.llama_, work.samples, !options.alone) {
     limit_ = options.alone                             ? 1
              : options.rows > 0                        ? options.rows
              : engine.llama_.options().device.is_cpu() ? kCpuRows
@@ -158,7 +164,9 @@ class EngineRun {
     const bool branches = row > 0 && (sample.max_new_tokens > 1 ? options_.greedy_reuse : !sample.choices.empty());
     return branches ? 2 * bytes : bytes;
   }
-  bool fits(int64_t more) const { return options_.cache_budget == 0 || used_ + more <= options_.cache_budget; }
+  bool fits(int64_t more) const {
+    return options_.cache_budget == 0 || used_ + prefills_.held_bytes() + more <= options_.cache_budget;
+  }
 
   bool may_open() const {
     if (next_ >= work_.samples.size()) return false;
@@ -178,36 +186,6 @@ class EngineRun {
     return tokens;
   }
 
-  PrefillTrace prefill(std::span<const int32_t> tokens, const PrefillTrace* before) const {
-    constexpr auto kDense = at::MemoryFormat::Contiguous;
-    PrefillTrace trace;
-    const PrefillSink sink = [&](int64_t layer, const KvSlab& slab) {
-      check_interrupt();
-      const auto at = static_cast<size_t>(layer);
-      // One token is contiguous where it lies, and what it lies in is used again.
-      trace.k.push_back(before == nullptr ? slab.k.clone(kDense) : at::cat({before->k[at], slab.k}, 1));
-      trace.v.push_back(before == nullptr ? slab.v.clone(kDense) : at::cat({before->v[at], slab.v}, 1));
-    };
-    llama().prefill(tokens, sink, 0, before);
-    return trace;
-  }
-
-  // The beginning that samples share is always a prefill of its own, so that its bits do not depend on who came before.
-  PrefillTrace context_of(const Sample& sample) {
-    const std::span<const int32_t> context(sample.context);
-    if (context.empty()) return {};
-    const auto shared = static_cast<size_t>(sample.shared_context);
-    TORCH_CHECK(shared <= context.size(), "sample ", sample.id, " shares ", shared, " tokens of a context of ",
-                context.size());
-    if (shared == 0) return prefill(context, nullptr);
-    const std::vector<int32_t> beginning(context.begin(), context.begin() + sample.shared_context);
-    if (options_.alone || beginning != beginning_tokens_) {
-      beginning_ = prefill(beginning, nullptr);
-      beginning_tokens_ = beginning;
-    }
-    return shared == context.size() ? beginning_ : prefill(context.subspan(shared), &beginning_);
-  }
-
   void open() {
     Job& job = jobs_.emplace_back();
     job.sample = work_.samples[next_];
@@ -215,9 +193,12 @@ class EngineRun {
     job.outcome.rows.resize(work_.schemes.size() + 1);
     if (replayed()) {
       const Stopwatch watch(llama().options().device);
-      if (const auto failure = attempt([&] { job.trace = context_of(*job.sample); })) {
-        if (failure->memory && jobs_.size() > 1) {  // when the samples before it are done
-          held_limit_ = held_samples() - 1;
+      Prefills::Context context;
+      if (const auto failure = attempt([&] { context = prefills_.of(job.outcome.sample); })) {
+        const bool beside = jobs_.size() > 1;
+        if (failure->memory && (beside || prefills_.held_bytes() > 0)) {
+          if (beside) held_limit_ = held_samples() - 1;  // when the samples before it are done
+          prefills_.release();
           --next_;
           jobs_.pop_back();
           return;
@@ -226,6 +207,8 @@ class EngineRun {
         return close(job);
       }
       job.prefill_ms = watch.ms();
+      job.trace = std::move(context.trace);
+      job.outcome.prefilled_tokens = context.prefilled;
       used_ += job.trace.bytes();
     }
     job.waiting = job.open = 1;
@@ -252,7 +235,10 @@ class EngineRun {
     while (!queue_.empty() && static_cast<int64_t>(active_.size()) < limit_) {
       const Pending next = queue_.front();
       const int64_t bytes = bytes_of(*next.job->sample, next.row);
-      if (!active_.empty() && !fits(bytes)) break;
+      if (!fits(bytes)) {
+        if (!active_.empty()) break;
+        prefills_.release();
+      }
       queue_.pop_front();
       if (failed(next.row)) {
         if (--next.job->waiting == 0) all_started(*next.job);
@@ -316,7 +302,7 @@ class EngineRun {
     active.lane->result().time.prefill_ms = job->prefill_ms;
     // Nothing is shared, or the trace is gone since every row had it once.
     if (replayed() && ((options_.alone && row > 0) || (again && job->trace.k.empty())))
-      active.own = std::make_unique<PrefillTrace>(context_of(*job->sample));
+      active.own = std::make_unique<PrefillTrace>(prefills_.of(job->outcome.sample).trace);
   }
 
   void all_started(Job& job) {
@@ -453,6 +439,7 @@ class EngineRun {
   void settle() {
     const auto beside = static_cast<int64_t>(active_.size());
     for (const auto& [active, failure] : failures_) {
+      if (failure.memory) prefills_.release();
       if (failure.memory && beside > 1) {
         limit_ = std::max<int64_t>(1, beside / 2);
         try_again(*active);
@@ -543,8 +530,7 @@ class EngineRun {
   std::list<Active> active_;
   std::vector<std::pair<Active*, Failure>> failures_;  // of this step
   std::vector<std::string> errors_;                    // by row: of schemes that have failed
-  std::vector<int32_t> beginning_tokens_;
-  PrefillTrace beginning_;
+  Prefills prefills_;
 };
 
 Engine::Engine(const Llama& llama, const Tokenizer& tokenizer, const Scheme& reference)

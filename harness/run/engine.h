@@ -34,6 +34,7 @@ struct RowOutcome {
 
 struct SampleOutcome {
   size_t sample = 0;             // index into what run() was given
+  int64_t prefilled_tokens = 0;  // of its context that were computed; the others came with a context before it
   std::vector<RowOutcome> rows;  // full precision, then each scheme; a lossless scheme is the first one again
   // Full precision once more, as a row of its own elsewhere in the batches: what moves without any compression. Absent
   // where a row does not depend on its batch.
@@ -64,10 +65,10 @@ struct EngineWork {
 };
 
 // Evaluates samples under schemes. In view `exact` each context is prefilled once in full precision and replayed into
-// every scheme; a beginning that samples share is prefilled once for all of them. Rows (scheme x sample) then decode as
-// one batch: one GEMM a layer over all of them, attention row by row; a row that has finished makes room for one that
-// waits. The full-precision row of a sample goes first and leaves its tokens and hidden states behind: the reference of
-// every KL, flip and divergence, whatever batch the others run in.
+// every scheme; what it has in common with a context before it is not computed again. Rows (scheme x sample) then
+// decode as one batch: one GEMM a layer over all of them, attention row by row; a row that has finished makes room for
+// one that waits. The full-precision row of a sample goes first and leaves its tokens and hidden states behind: the
+// reference of every KL, flip and divergence, whatever batch the others run in.
 class Engine {
  public:
   // reference: a lossless scheme. All outlive the engine.

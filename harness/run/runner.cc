@@ -80,6 +80,7 @@ struct GroupRun {
   std::vector<std::string> warnings;  // of its data
   int64_t layers = 0;                 // of the model
   GroupPlan plan;
+  int64_t context_tokens = 0, prefilled_tokens = 0;  // of the samples that have been run
 };
 
 // What a watch waits for is decided.
@@ -117,7 +118,7 @@ class SweepRun {
   void store_sample(GroupRun& run, const std::vector<const SweepPoint*>& points, int64_t index,
                     SampleOutcome&& outcome);
   void write_records(const GroupRun& run);
-  void say_reuse(const std::vector<Record>& records) const;
+  void say_reuse(const GroupRun& run, const std::vector<Record>& records) const;
   Record blank_record(const GroupRun& run, const SweepPoint& point) const;
   void fail(GroupRun& run, const SweepPoint& point, const std::string& error);
   std::vector<SampleRecord> samples_of(const GroupRun& run, const std::string& point_id) const;
@@ -436,6 +437,8 @@ void SweepRun::check_memory(const std::vector<GroupRun>& runs, const Llama& llam
 void SweepRun::store_sample(GroupRun& run, const std::vector<const SweepPoint*>& points, int64_t index,
                             SampleOutcome&& outcome) {
   const Sample& sample = run.samples[static_cast<size_t>(index)];
+  run.context_tokens += std::ssize(sample.context);
+  run.prefilled_tokens += outcome.prefilled_tokens;
   std::vector<SampleRecord> lines;
   for (size_t i = 0; i < outcome.rows.size(); ++i) {
     const RowOutcome& row = outcome.rows[i];
@@ -508,7 +511,10 @@ std::vector<SampleRecord> SweepRun::samples_of(const GroupRun& run, const std::s
   return samples;
 }
 
-void SweepRun::say_reuse(const std::vector<Record>& records) const {
+void SweepRun::say_reuse(const GroupRun& run, const std::vector<Record>& records) const {
+  if (run.prefilled_tokens > 0 && run.prefilled_tokens < run.context_tokens)
+    progress_->say(fmt::format("{} of {} context tokens were prefilled, the others came with a prompt before",
+                               run.prefilled_tokens, run.context_tokens));
   int64_t generated = 0, reused = 0;
   for (const Record& record : records) {
     generated += record.generated_tokens;
@@ -530,7 +536,7 @@ void SweepRun::write_records(const GroupRun& run) {
     ++written_;
     records.push_back(std::move(record));
   }
-  say_reuse(records);
+  say_reuse(run, records);
 }
 
 }  // namespace

@@ -18,18 +18,14 @@ CutText cut(const std::string& context, const std::string& query, bool chat) {
 
 void set_prompt(Sample& sample, const Tokenizer& tokenizer, const PromptParts& prompt, int64_t most,
                 const std::string& name) {
-  const auto [ids, context] = cut_ids(tokenizer, cut(prompt.shared + prompt.body, prompt.query, prompt.chat));
+  const auto [ids, context] = cut_ids(tokenizer, cut(prompt.context, prompt.query, prompt.chat));
   const int64_t total = std::ssize(ids), dropped = std::max<int64_t>(0, total - most);
   if (dropped >= context && total > most)
     throw ConfigError(
         fmt::format("{} = {}: the query of sample {} alone has {} tokens", name, most, sample.id, total - context));
   sample.context.assign(ids.begin() + dropped, ids.begin() + context);
   sample.query.assign(ids.begin() + context, ids.end());
-  if (dropped > 0)
-    sample.tags["truncated_from"] = fmt::to_string(total);
-  else if (!prompt.shared.empty())
-    sample.shared_context =
-        std::min(common_prefix(text_ids(tokenizer, cut(prompt.shared, "", prompt.chat)), ids), context);
+  if (dropped > 0) sample.tags["truncated_from"] = fmt::to_string(total);
 }
 
 std::vector<std::vector<int32_t>> continuation_ids(const Tokenizer& tokenizer, const PromptParts& prompt,
@@ -46,10 +42,10 @@ std::vector<std::vector<int32_t>> continuation_ids(const Tokenizer& tokenizer, c
   return out;
 }
 
-PromptParts last_line_parts(const std::string& shared, const std::string& text) {
+PromptParts last_line_parts(const std::string& text) {
   const size_t at = text.rfind('\n');
-  if (at == std::string::npos) return {shared, "", text};
-  return {shared, text.substr(0, at), text.substr(at)};
+  if (at == std::string::npos) return {"", text};
+  return {text.substr(0, at), text.substr(at)};
 }
 
 PromptParts chat_parts(const TaskContext& context, const std::string& message, const std::string& owner) {
@@ -61,8 +57,8 @@ PromptParts chat_parts(const TaskContext& context, const std::string& message, c
   size_t end = text.size() - behind;
   while (end > 0 && text[end - 1] == '\n') --end;
   const size_t at = end == 0 ? std::string::npos : text.rfind('\n', end - 1);
-  if (at == std::string::npos) return {"", "", text, true};
-  return {"", text.substr(0, at), text.substr(at), true};
+  if (at == std::string::npos) return {"", text, true};
+  return {text.substr(0, at), text.substr(at), true};
 }
 
 }  // namespace kvsweep

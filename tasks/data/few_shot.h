@@ -8,19 +8,18 @@
 
 namespace kvsweep {
 
-// A prompt as three texts, one behind the other.
+// A prompt as two texts, one behind the other.
 struct PromptParts {
-  std::string shared;  // instructions and examples that other samples of the task begin with as well
-  std::string body;    // the rest of the context
-  std::string query;   // not empty
-  bool chat = false;   // the special tokens of a chat format are written out, BOS too
-  std::string text() const { return shared + body + query; }
+  std::string context;
+  std::string query;  // not empty
+  bool chat = false;  // the special tokens of a chat format are written out, BOS too
+  std::string text() const { return context + query; }
 };
 
-// Fills context, query and shared_context of the sample, from the ids of the whole text: a token that reaches over a
-// border belongs to what follows. Of more than `most` tokens the first are dropped, as lm-evaluation-harness does (BOS
-// among them); then the tag truncated_from says how many there were, and nothing is shared. Throws ConfigError
-// "<name> = <most>: ..." when that leaves the query no token before it, or not all of its own.
+// Fills context and query of the sample, from the ids of the whole text: a token that reaches over the border belongs
+// to the query. Of more than `most` tokens the first are dropped, as lm-evaluation-harness does (BOS among them); then
+// the tag truncated_from says how many there were. Throws ConfigError "<name> = <most>: ..." when that leaves the query
+// no token before it, or not all of its own.
 void set_prompt(Sample& sample, const Tokenizer& tokenizer, const PromptParts& prompt, int64_t most,
                 const std::string& name);
 
@@ -29,11 +28,11 @@ void set_prompt(Sample& sample, const Tokenizer& tokenizer, const PromptParts& p
 std::vector<std::vector<int32_t>> continuation_ids(const Tokenizer& tokenizer, const PromptParts& prompt,
                                                    const std::vector<std::string>& continuations);
 
-// The model's chat format around one message, cut where the last line of the message begins: body and query. Throws
+// The model's chat format around one message, cut where the last line of the message begins. Throws
 // ConfigError naming `owner` when the model has no chat template.
 PromptParts chat_parts(const TaskContext& context, const std::string& message, const std::string& owner);
 
 // `text` cut before its last line, whose line break belongs to the query.
-PromptParts last_line_parts(const std::string& shared, const std::string& text);
+PromptParts last_line_parts(const std::string& text);
 
 }  // namespace kvsweep

@@ -56,7 +56,7 @@ class Examples {
 PromptParts item_parts(const std::string& head, const std::string& item, std::optional<size_t> border, bool chat,
                        const std::string& place, const TaskContext& context) {
   const size_t cut = border.value_or(item.size());
-  if (!chat) return {head, item.substr(0, cut), item.substr(cut)};
+  if (!chat) return {head + item.substr(0, cut), item.substr(cut)};
   if (!context.chat) throw ConfigError(place + ": chat is asked for, but the model has no chat template");
   // A template may strip a message; what it keeps stands in it as it is.
   const std::string message = head + item, text = context.chat(message);
@@ -64,13 +64,13 @@ PromptParts item_parts(const std::string& head, const std::string& item, std::op
   const size_t at = text.rfind(kept), lead = message.find(kept);
   if (kept.empty() || at == std::string::npos) throw DataError(place + ": the chat template has lost the message");
   const auto moved = [&](size_t offset) { return at + std::min(offset - std::min(offset, lead), kept.size()); };
-  const size_t shared = head.empty() ? 0 : moved(head.size()), end = border ? moved(head.size() + cut) : text.size();
-  return {text.substr(0, shared), text.substr(shared, end - shared), text.substr(end), true};
+  const size_t end = border ? moved(head.size() + cut) : text.size();
+  return {text.substr(0, end), text.substr(end), true};
 }
 
 std::string take_trailing_space(PromptParts& prompt) {
   std::string taken;
-  for (std::string* part : {&prompt.query, &prompt.body, &prompt.shared}) {
+  for (std::string* part : {&prompt.query, &prompt.context}) {
     std::u32string text = decode_utf8(*part), space;
     while (!text.empty() && is_python_space(text.back())) {
       space.insert(space.begin(), text.back());

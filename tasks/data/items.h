@@ -13,7 +13,7 @@
 
 namespace kvsweep {
 
-// `head` is what prompts share, `item` the rest; `border` counts bytes of the context within `item`, without one the
+// `head` stands before the item; `border` counts bytes of the context within `item`, without one the
 // query text is empty: all but the last token is context. With chat, head and item are one user's message in the
 // model's template. Throws ConfigError naming `place` when the model has none.
 PromptParts item_parts(const std::string& head, const std::string& item, std::optional<size_t> border, bool chat,
@@ -37,7 +37,7 @@ ItemSettings read_item_settings(Params& params, ItemTemplate::Kind kind);
 std::vector<std::string> item_data(const ItemSettings& settings);
 
 // A sample for each of the first records, in the order of the file: id ("r00012": the record's index), context, query,
-// shared_context and the tags `truncated_from`, `group` and `document`. target: what an example says behind its prompt.
+// and the tags `truncated_from`, `group` and `document`. target: what an example says behind its prompt.
 // finish: what is asked; it may change the prompt. Throws ConfigError when the file has fewer records than
 // settings.samples, or too few examples.
 std::vector<Sample> item_samples(const std::string& task, const ItemSettings& settings, const TaskContext& context,

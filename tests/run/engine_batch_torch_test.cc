@@ -349,25 +349,40 @@ TEST_CASE("samples whose rows still run keep no other sample waiting") {
   for (size_t i = 0; i < order.size(); ++i) CHECK((order[i] >= slow) == (i < samples.size() - slow));
 }
 
-TEST_CASE("a shared beginning is prefilled once and changes nothing but rounding") {
+TEST_CASE("what a context has in common with one before it is not prefilled again, and the results are the same") {
   const c10::InferenceMode guard;
   const NumberTokenizer tokenizer;
   const Engine engine = engine_with(tokenizer);
   const auto scheme = make_scheme("kivi", {{"k_bits", "2"}, {"v_bits", "2"}, {"residual", "32"}});
-  std::vector<Sample> samples = {sample_of("score", 90, 40, 61), sample_of("score", 70, 40, 62),
-                                 sample_of("score", 64, 40, 63)};
-  const std::vector<int32_t> beginning = random_tokens(64, 97, 60);
-  for (Sample& sample : samples) std::copy(beginning.begin(), beginning.end(), sample.context.begin());
-  const auto whole = evaluate_all(engine, samples, {}, {scheme.get()});
-  for (Sample& sample : samples) sample.shared_context = 64;
-  const auto shared = evaluate_all(engine, samples, {}, {scheme.get()});
-  for (size_t i = 0; i < samples.size(); ++i) {
-    const auto alone = evaluate(engine, samples[i], {}, {scheme.get()});
-    check_same(shared[i][0], alone[0]);
-    check_same(shared[i][1], alone[1]);
-    for (size_t j = 0; j < shared[i][0].output.nll.size(); ++j)
-      CHECK(shared[i][0].output.nll[j] == Catch::Approx(whole[i][0].output.nll[j]).margin(2e-4));
+  // What each has in common with a text: nothing, some of it, all of it and more tokens behind, all of it, a little,
+  // too little to be worth it.
+  const std::vector<int32_t> text = random_tokens(90, 97, 60);
+  const std::vector<int64_t> common = {0, 64, 85, 90, 90, 90, 30, 8};
+  std::vector<Sample> samples;
+  for (size_t i = 0; i < common.size(); ++i) {
+    samples.push_back(sample_of("score", i == 4 ? 95 : 90, 40, 61 + i));
+    std::copy_n(text.begin(), common[i], samples[i].context.begin());
   }
+  std::vector<const Sample*> all;
+  for (const Sample& sample : samples) all.push_back(&sample);
+  const bool budget = GENERATE(false, true);
+  EngineWork work{all, {}, {scheme.get()}, {}};
+  EngineOptions options;
+  if (budget) {  // that has room for one row alone: what is held gives way
+    work.cache_bytes = {1 << 20, 1 << 20};
+    options.cache_budget = 1 << 20;
+  }
+  std::vector<SampleOutcome> outcomes(samples.size());
+  engine.run(work, options, [&](SampleOutcome&& outcome) { outcomes[outcome.sample] = std::move(outcome); });
+  std::vector<int64_t> prefilled;
+  for (size_t i = 0; i < samples.size(); ++i) {
+    INFO(i);
+    const auto alone = evaluate(engine, samples[i], {}, {scheme.get()});
+    check_same(outcomes[i].rows[0].result, alone[0]);
+    check_same(outcomes[i].rows[1].result, alone[1]);
+    prefilled.push_back(outcomes[i].prefilled_tokens);
+  }
+  if (!budget) CHECK(prefilled == std::vector<int64_t>{90, 90, 26, 5, 5, 0, 60, 90});
 }
 
 namespace {

@@ -46,7 +46,6 @@ TEST_CASE("a summary is asked for behind the article, which loses its end when i
         "\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\xe2\x82\xac\n\nSummary:");
   CHECK(cnn.tokenizer.decode(whole.query, true) == "\n\nSummary:");
   CHECK(!whole.tags.contains("truncated_from"));
-  CHECK(whole.shared_context == std::ssize(std::string("Summarize the following article:\n\n")));
   const auto length = std::ssize(whole.context) + std::ssize(whole.query);
   for (int64_t less = 1; less < 20; ++less) {
     INFO(less);

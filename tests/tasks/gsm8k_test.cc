@@ -105,7 +105,6 @@ TEST_CASE("GSM8K's formats put their own frame around a question") {
   CHECK(prompt_text(gsm8k.tokenizer, cot) == "Q: Shot?\nA: So. The answer is 1.\n\nQ: Two and two?\nA:");
   CHECK(gsm8k.tokenizer.decode(cot.query, true) == "\nA:");
   CHECK(cot.stop == std::vector<std::string>{"Q:", "</s>", "<|im_end|>"});
-  CHECK(cot.shared_context == std::ssize(std::string("Q: Shot?\nA: So. The answer is 1.\n\nQ: ")) - 3);
   const Sample plain = gsm8k.samples({{"format", "plain"}, {"shots", "2"}})[0];
   CHECK(prompt_text(gsm8k.tokenizer, plain) ==
         "Question: Train 0?\nAnswer: so\n#### 0\n\nQuestion: Train 1?\nAnswer: so\n#### 1\n\nQuestion: One and "
@@ -124,7 +123,6 @@ TEST_CASE("GSM8K's drawn examples differ from question to question, and the seed
   const SmallGsm8k gsm8k;
   const auto samples =
       gsm8k.samples({{"format", "plain"}, {"fewshot", "lm_eval_compat"}, {"temperature", "0.7"}, {"top_p", "0.9"}});
-  CHECK(samples[0].shared_context == 0);
   CHECK(samples[0].context != samples[1].context);
   CHECK(samples[0].sampling.temperature == 0.7);
   CHECK(samples[0].sampling.top_p == 0.9);

@@ -153,7 +153,7 @@ TEST_CASE("the border splits context and query, and the query is never empty") {
   CHECK(end.text(end.samples("multiple_choice").front().query) == ".");
 }
 
-TEST_CASE("examples come from their own file, first ones first, of the same kind, and are shared") {
+TEST_CASE("examples come from their own file, first ones first, of the same kind") {
   const Place place(R"({"q": "q1", "a": "yes", "s": "x"}
 {"q": "q2", "a": "no", "s": "y"})",
                     "description: \"About {{s}}.\\n\"\nprompt: \"{{|}}{{q}}?\"\nchoices: [no, yes]\nanswer: \"{{a}}\"\n"
@@ -165,7 +165,6 @@ TEST_CASE("examples come from their own file, first ones first, of the same kind
   const std::vector<Sample> samples = place.samples("multiple_choice", {{"samples", "2"}});
   CHECK(place.prompt(samples[0]) == "About x.\nd2? yes\n---\nq1?");
   CHECK(place.text(samples[0].context) == "About x.\nd2? yes\n---\n");
-  CHECK(samples[0].shared_context == std::ssize(samples[0].context));
   CHECK(samples[1].tags.at("group") == "y");
   CHECK(place.make("multiple_choice", {})->breakdown() == std::vector<std::string>{"group"});
   CHECK(place.make("multiple_choice", {})->data() ==
@@ -192,7 +191,6 @@ TEST_CASE("a prompt that is too long loses its beginning and says so") {
   CHECK(place.text(sample.context) == "6789");
   CHECK(place.text(sample.query) == " why");
   CHECK(sample.tags.at("truncated_from") == "14");
-  CHECK(sample.shared_context == 0);
   check_error<ConfigError>(place, "multiple_choice",
                            "multiple_choice.tokens = 3: the query of sample r00000 alone has 4", {{"tokens", "3"}});
   CHECK(!place.samples("multiple_choice", {{"tokens", "14"}}).front().tags.contains("truncated_from"));

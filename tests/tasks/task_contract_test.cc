@@ -128,7 +128,7 @@ struct World {
 bool same(const Sample& a, const Sample& b) {
   return a.id == b.id && a.context == b.context && a.query == b.query && a.max_new_tokens == b.max_new_tokens &&
          a.stop == b.stop && a.answers == b.answers && a.tags == b.tags && a.choices == b.choices &&
-         a.shared_context == b.shared_context && a.sampling.seed == b.sampling.seed;
+         a.sampling.seed == b.sampling.seed;
 }
 
 const TaskEntry& entry_of(size_t i) {
@@ -178,10 +178,6 @@ TEST_CASE("samples have the length that was asked for, a query, and ids of their
     CHECK(sample.max_new_tokens <= task->generated_tokens());
     CHECK((sample.max_new_tokens > 0 || sample.query.size() > 1 || !sample.choices.empty()));  // something is scored
     for (const auto& choice : sample.choices) CHECK(!choice.empty());
-    REQUIRE(sample.shared_context <= std::ssize(sample.context));
-    CHECK(sample.shared_context <= samples[0].shared_context);
-    CHECK(
-        std::equal(sample.context.begin(), sample.context.begin() + sample.shared_context, samples[0].context.begin()));
     for (const std::string& tag : task->breakdown()) CHECK(sample.tags.contains(tag));
   }
 }

@@ -48,7 +48,6 @@ TEST_CASE("TriviaQA's prompt is examples and question, and does not move what is
   CHECK(text(samples[1]).ends_with("\n\nQuestion: Say \"a\"??\nAnswer:"));
   CHECK(samples[0].answers == std::vector<std::string>{"Stephen King", "S. King"});
   CHECK(samples[0].stop == std::vector<std::string>{"\n", ".", ","});
-  CHECK(samples[0].shared_context == std::ssize(std::string("Question: Shot 0??\nAnswer: S0\n\nQuestion: ")) - 10);
   const std::vector<Sample> bare = trivia.samples({{"shots", "0"}});
   CHECK(text(bare[0]) == "Question: Who wrote \"It\"??\nAnswer:");
   CHECK(bare[0].id == samples[0].id);
