@@ -21,6 +21,14 @@ struct Operands {
   int64_t rows, outs, in;
   float* out;
   bool add;
+  float* gates;  // room for those of one tile of outputs, [padded rows][outputs]
+};
+struct Mlp {
+  const float* x;
+  int64_t rows;
+  const float *gate_up, *down;
+  int64_t width, inner;
+  float* out;
 };
 
 constexpr int kFewRows = 4, kFewOuts = 8;
@@ -86,6 +94,22 @@ void norm_row(const float* x, int64_t width, const float* weight, float eps, flo
 }  // namespace
 #pragma GCC pop_options
 
+namespace {
+
+// Memory of the calling thread, the same with every call.
+float* room_for(int64_t floats) {
+  thread_local c10::DataPtr room;
+  thread_local int64_t has = 0;
+  if (floats > has) {
+    room = {};
+    room = c10::GetCPUAllocator()->allocate(static_cast<size_t>(floats) * sizeof(float));
+    has = floats;
+  }
+  return static_cast<float*>(room.get());
+}
+
+}  // namespace
+
 void multiply_rows(const float* x, int64_t rows, const float* weight, int64_t outs, int64_t in, float* out, bool add,
                    CpuVectors vectors) {
   const bool wide = vectors == CpuVectors::kAvx512, few = rows <= kFewRows;
@@ -97,15 +121,23 @@ void multiply_rows(const float* x, int64_t rows, const float* weight, int64_t ou
   at::parallel_for(0, at::divup(outs, tile), grain, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * tile, last = std::min(outs, end * tile);
     if (few) {
-      const Operands operands{x, weight, rows, outs, in, out, add};
+      const Operands operands{x, weight, rows, outs, in, out, add, nullptr};
       return (wide ? avx512::multiply_few_outs : avx2::multiply_few_outs)(operands, first, last);
     }
-    const at::DataPtr room = c10::GetCPUAllocator()->allocate(static_cast<size_t>(padded * in) * sizeof(float));
-    auto* laid_out = static_cast<float*>(room.get());
+    float* laid_out = room_for(padded * in);
     (wide ? avx512::lay_out : avx2::lay_out)(x, rows, in, laid_out);
-    const Operands operands{laid_out, weight, rows, outs, in, out, add};
+    const Operands operands{laid_out, weight, rows, outs, in, out, add, nullptr};
     (wide ? avx512::multiply_outs : avx2::multiply_outs)(operands, first, last);
   });
+}
+
+void add_mlp_rows(const float* x, int64_t rows, const float* gate_up, const float* down, int64_t width, int64_t inner,
+                  float* out, CpuVectors vectors) {
+  const Mlp mlp{x, rows, gate_up, down, width, inner, out};
+  if (vectors == CpuVectors::kAvx512)
+    avx512::add_mlp(mlp, room_for(avx512::mlp_room(mlp)));
+  else
+    avx2::add_mlp(mlp, room_for(avx2::mlp_room(mlp)));
 }
 
 void silu_mul(const float* gate_up, int64_t rows, int64_t width, float* out, CpuVectors vectors) {
@@ -136,6 +168,10 @@ CpuVectors widest_vectors() {
 
 void multiply_rows(const float*, int64_t, const float*, int64_t, int64_t, float*, bool, CpuVectors) {
   TORCH_CHECK(false, "multiply_rows: not for this CPU");
+}
+
+void add_mlp_rows(const float*, int64_t, const float*, const float*, int64_t, int64_t, float*, CpuVectors) {
+  TORCH_CHECK(false, "add_mlp_rows: not for this CPU");
 }
 
 void silu_mul(const float*, int64_t, int64_t, float*, CpuVectors) {

@@ -23,6 +23,12 @@ void multiply_rows(const float* x, int64_t rows, const float* weight, int64_t ou
 // out[m][i] = silu(gate_up[m][i]) * gate_up[m][width + i]; gate_up [rows, 2 * width]. A row's bits are its own.
 void silu_mul(const float* gate_up, int64_t rows, int64_t width, float* out, CpuVectors vectors = widest_vectors());
 
+// out[m] += down @ (silu(gate @ x[m]) * (up @ x[m])), by the calling thread alone: bit for bit multiply_rows, silu_mul
+// and multiply_rows again, without what they write in between. x, out [rows, width], gate_up [2 * inner, width] (gate,
+// then up), down [width, inner].
+void add_mlp_rows(const float* x, int64_t rows, const float* gate_up, const float* down, int64_t width, int64_t inner,
+                  float* out, CpuVectors vectors = widest_vectors());
+
 // out[m] = x[m] / sqrt(mean(x[m]^2) + eps) * weight; out may be x.
 void norm_rows(const float* x, int64_t rows, int64_t width, const float* weight, float eps, float* out);
 

@@ -44,6 +44,33 @@ template <class V>
 }
 #endif
 
+// silu(gate) * up, with e^x within 2 ulp for x in [-87.3, 87.3], beyond that as at the nearer end.
+template <int kWidth>
+[[gnu::always_inline]] inline VectorOf<kWidth> gated(const VectorOf<kWidth>& gate, const VectorOf<kWidth>& up) {
+  using V = VectorOf<kWidth>;
+  using Words [[gnu::vector_size(kWidth * sizeof(float))]] = uint32_t;
+  const V none = {};
+  V x = -gate;
+  x = x > none + 87.3F ? none + 87.3F : x;
+  x = x < none - 87.3F ? none - 87.3F : x;
+  V shifted = none + 0x1.8p23F;  // rounds to whole powers of two, in the lowest bits
+  fuse(shifted, x, none + 0x1.715476p0F);
+  const V power = shifted - 0x1.8p23F;
+  V rest = x;
+  fuse(rest, power, none - 0x1.62e4p-1F);  // ln(2) in two parts, the first of 15 bits
+  fuse(rest, power, none - 0x1.7f7d1cp-20F);
+  V sum = none + 1.0F / 5040;
+#pragma GCC unroll 7
+  for (const float term : {1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F}) {
+    V next = none + term;
+    fuse(next, sum, rest);
+    sum = next;
+  }
+  const Words scale = (__builtin_bit_cast(Words, shifted) << 23) + 0x3f800000U;
+  const V power_of_e = sum * __builtin_bit_cast(V, scale);
+  return gate / (1 + power_of_e) * up;
+}
+
 // Rows of x are laid out in blocks, [in][rows of the block]: a lane is a row, and a dot product one chain of fused
 // multiply-adds. Nothing is added across lanes, and no row's bits depend on the rows beside it or the vectors' width.
 // A block has whole vectors, or half of one; lanes without a row are zero.
@@ -83,71 +110,6 @@ void lay_out(const float* x, int64_t rows, int64_t in, float* out) {
 // With one row weights come at the memory's rate: so far ahead its latency is hidden, and L2 holds them.
 constexpr int kTilesAhead = 4;
 
-template <int kOuts, int kWidth, int kVectors, bool kPrefetch>
-[[gnu::always_inline]] inline void tile(const Operands& o, int64_t row, int64_t first) {
-  VectorOf<kWidth> sums[kOuts][kVectors] = {};
-  const float *x = o.x + row * o.in, *weight = o.weight + first * o.in;
-  const auto column = [&](int64_t i) {
-    VectorOf<kWidth> rows[kVectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < kVectors; ++v) load(rows[v], x + (i * kVectors + v) * kWidth);
-#pragma GCC unroll 8
-    for (int n = 0; n < kOuts; ++n) {
-      VectorOf<kWidth> w;
-      spread(w, weight[n * o.in + i]);
-#pragma GCC unroll 8
-      for (int v = 0; v < kVectors; ++v) fuse(sums[n][v], rows[v], w);
-    }
-  };
-  int64_t i = 0;
-  if constexpr (kPrefetch) {  // weights of a later tile
-    while (i + 16 <= o.in) {
-#pragma GCC unroll 8
-      for (int n = 0; n < kOuts; ++n) __builtin_prefetch(weight + (n + kTilesAhead * kOuts) * o.in + i, 0, 2);
-#pragma GCC unroll 4
-      for (const int64_t stop = i + 16; i < stop; ++i) column(i);
-    }
-  }
-  for (; i < o.in; ++i) column(i);
-#pragma GCC unroll 8
-  for (int v = 0; v < kVectors; ++v) {
-    float dots[kOuts][kWidth];
-#pragma GCC unroll 8
-    for (int n = 0; n < kOuts; ++n) store(dots[n], sums[n][v]);
-    const int64_t begin = row + v * kWidth, end = std::min(begin + kWidth, o.rows);
-    for (int64_t m = begin; m < end; ++m) {
-      float* out = o.out + m * o.outs + first;
-#pragma GCC unroll 8
-      for (int n = 0; n < kOuts; ++n) out[n] = o.add ? out[n] + dots[n][m - begin] : dots[n][m - begin];
-    }
-  }
-}
-
-template <int kOuts, bool kPrefetch>
-[[gnu::always_inline]] inline void block(const Operands& o, int64_t row, int64_t rows, int64_t first) {
-  if (rows == kHalf) return tile<kOuts, kHalf, 1, kPrefetch>(o, row, first);
-  if (rows == kLanes) return tile<kOuts, kLanes, 1, kPrefetch>(o, row, first);
-  if (rows == 2 * kLanes) return tile<kOuts, kLanes, 2, kPrefetch>(o, row, first);
-  tile<kOuts, kLanes, kTileVectors, kPrefetch>(o, row, first);
-}
-
-template <int kOuts>
-void all_rows(const Operands& o, int64_t first) {
-  for (int64_t row = 0, rows = 0; row < o.rows; row += rows) {
-    rows = block_of(o.rows - row);
-    if (row == 0)
-      block<kOuts, true>(o, row, rows, first);
-    else
-      block<kOuts, false>(o, row, rows, first);
-  }
-}
-
-void multiply_outs(const Operands& o, int64_t begin, int64_t end) {
-  int64_t first = begin;
-  for (; first + kTileOuts <= end; first += kTileOuts) all_rows<kTileOuts>(o, first);
-  for (; first < end; ++first) all_rows<1>(o, first);
-}
-
 [[gnu::always_inline]] inline void transpose(__m256 (&x)[8]) {
   __m256 pairs[8], fours[8];
 #pragma GCC unroll 4
@@ -167,6 +129,178 @@ void multiply_outs(const Operands& o, int64_t begin, int64_t end) {
     x[i] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
     x[i + 4] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
   }
+}
+
+// Lanes 8 * part to 8 * part + 7 of a vector; of half a vector its four.
+[[gnu::always_inline]] inline __m256 eight_of(const VectorOf<8>& lanes, int) {
+  return __m256(lanes);
+}
+#if KVSWEEP_LANES == 16
+[[gnu::always_inline]] inline __m256 eight_of(const VectorOf<16>& lanes, int part) {
+  return part == 0 ? __m256(__builtin_shufflevector(lanes, lanes, 0, 1, 2, 3, 4, 5, 6, 7))
+                   : __m256(__builtin_shufflevector(lanes, lanes, 8, 9, 10, 11, 12, 13, 14, 15));
+}
+#else
+[[gnu::always_inline]] inline __m256 eight_of(const VectorOf<4>& lanes, int) {
+  return _mm256_castps128_ps256(__m128(lanes));
+}
+#endif
+
+template <int kOuts>
+[[gnu::always_inline]] inline void put_row(__m256 dots, float* out, bool add) {
+  if constexpr (kOuts == 8) {
+    _mm256_storeu_ps(out, add ? _mm256_add_ps(_mm256_loadu_ps(out), dots) : dots);
+  } else {
+    const __m256i whole = _mm256_cmpgt_epi32(_mm256_set1_epi32(kOuts), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+    _mm256_maskstore_ps(out, whole, add ? _mm256_add_ps(_mm256_maskload_ps(out, whole), dots) : dots);
+  }
+}
+
+// Sums of rows begin, ... for `kOuts` outputs, turned, so that what lies together is written together.
+template <int kOuts, int kWidth>
+[[gnu::always_inline]] inline void put_tile(const Operands& o, int64_t begin, int64_t first,
+                                            const VectorOf<kWidth> (&sums)[kOuts]) {
+  constexpr int kParts = kWidth < 8 ? 1 : kWidth / 8;
+#pragma GCC unroll 2
+  for (int part = 0; part < kParts; ++part) {
+    __m256 dots[8] = {};
+#pragma GCC unroll 8
+    for (int n = 0; n < kOuts; ++n) dots[n] = eight_of(sums[n], part);
+    transpose(dots);
+    const int64_t rows = std::min<int64_t>(o.rows - begin - 8 * part, std::min(kWidth, 8));
+    float* out = o.out + (begin + 8 * part) * o.outs + first;
+#pragma GCC unroll 8
+    for (int m = 0; m < 8; ++m)
+      if (m < rows) put_row<kOuts>(dots[m], out + m * o.outs, o.add);
+  }
+}
+
+// Sums of rows row, ... of kVectors * kWidth for outputs first, ...
+template <int kOuts, int kWidth, int kVectors, bool kPrefetch>
+[[gnu::always_inline]] inline void add_up(const Operands& o, int64_t row, int64_t first,
+                                          VectorOf<kWidth> (&sums)[kVectors][kOuts]) {
+  const float *x = o.x + row * o.in, *weight = o.weight + first * o.in;
+#pragma GCC unroll 8
+  for (int v = 0; v < kVectors; ++v)
+#pragma GCC unroll 8
+    for (int n = 0; n < kOuts; ++n) sums[v][n] = VectorOf<kWidth>{};
+  const auto column = [&](int64_t i) {
+    VectorOf<kWidth> rows[kVectors];
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) load(rows[v], x + (i * kVectors + v) * kWidth);
+#pragma GCC unroll 8
+    for (int n = 0; n < kOuts; ++n) {
+      VectorOf<kWidth> w;
+      spread(w, weight[n * o.in + i]);
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) fuse(sums[v][n], rows[v], w);
+    }
+  };
+  int64_t i = 0;
+  if constexpr (kPrefetch) {  // weights of a later tile
+    while (i + 16 <= o.in) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kOuts; ++n) __builtin_prefetch(weight + (n + kTilesAhead * kOuts) * o.in + i, 0, 2);
+#pragma GCC unroll 4
+      for (const int64_t stop = i + 16; i < stop; ++i) column(i);
+    }
+  }
+  for (; i < o.in; ++i) column(i);
+}
+
+// What becomes of a block's sums. Here: they are the output.
+struct Product {
+  template <int kOuts, int kWidth, int kVectors, bool kPrefetch>
+  [[gnu::always_inline]] static void tile(const Operands& o, int64_t row, int64_t first) {
+    VectorOf<kWidth> sums[kVectors][kOuts];
+    add_up<kOuts, kWidth, kVectors, kPrefetch>(o, row, first, sums);
+#pragma GCC unroll 8
+    for (int v = 0; v < kVectors; ++v) put_tile<kOuts, kWidth>(o, row + v * kWidth, first, sums[v]);
+  }
+};
+
+// Here: they are held for the next product with as many outputs.
+struct Gate {
+  template <int kOuts, int kWidth, int kVectors, bool kPrefetch>
+  [[gnu::always_inline]] static void tile(const Operands& o, int64_t row, int64_t first) {
+    VectorOf<kWidth> sums[kVectors][kOuts];
+    add_up<kOuts, kWidth, kVectors, kPrefetch>(o, row, first, sums);
+    float* gates = o.gates + row * kOuts;
+#pragma GCC unroll 8
+    for (int n = 0; n < kOuts; ++n)
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) store(gates + (n * kVectors + v) * kWidth, sums[v][n]);
+  }
+};
+
+// Here: silu(gate) times them is the output, laid out in blocks as x is. The weights are behind those of the gates.
+struct Opened {
+  template <int kOuts, int kWidth, int kVectors, bool kPrefetch>
+  [[gnu::always_inline]] static void tile(const Operands& o, int64_t row, int64_t first) {
+    VectorOf<kWidth> sums[kVectors][kOuts];
+    add_up<kOuts, kWidth, kVectors, kPrefetch>(o, row, o.outs + first, sums);
+    const float* gates = o.gates + row * kOuts;
+    float* out = o.out + row * o.outs + first * kVectors * kWidth;
+#pragma GCC unroll 8
+    for (int n = 0; n < kOuts; ++n)
+#pragma GCC unroll 8
+      for (int v = 0; v < kVectors; ++v) {
+        VectorOf<kWidth> gate;
+        load(gate, gates + (n * kVectors + v) * kWidth);
+        store(out + (n * kVectors + v) * kWidth, gated<kWidth>(gate, sums[v][n]));
+      }
+  }
+};
+
+template <class Sink, int kOuts, bool kPrefetch>
+[[gnu::always_inline]] inline void block(const Operands& o, int64_t row, int64_t rows, int64_t first) {
+  if (rows == kHalf) return Sink::template tile<kOuts, kHalf, 1, kPrefetch>(o, row, first);
+  if (rows == kLanes) return Sink::template tile<kOuts, kLanes, 1, kPrefetch>(o, row, first);
+  if (rows == 2 * kLanes) return Sink::template tile<kOuts, kLanes, 2, kPrefetch>(o, row, first);
+  Sink::template tile<kOuts, kLanes, kTileVectors, kPrefetch>(o, row, first);
+}
+
+template <class Sink, int kOuts>
+void all_rows(const Operands& o, int64_t first) {
+  for (int64_t row = 0, rows = 0; row < o.rows; row += rows) {
+    rows = block_of(o.rows - row);
+    if (row == 0)
+      block<Sink, kOuts, true>(o, row, rows, first);
+    else
+      block<Sink, kOuts, false>(o, row, rows, first);
+  }
+}
+
+void multiply_outs(const Operands& o, int64_t begin, int64_t end) {
+  int64_t first = begin;
+  for (; first + kTileOuts <= end; first += kTileOuts) all_rows<Product, kTileOuts>(o, first);
+  for (; first < end; ++first) all_rows<Product, 1>(o, first);
+}
+
+template <int kOuts>
+void open_outs(const Operands& o, int64_t first) {
+  all_rows<Gate, kOuts>(o, first);
+  all_rows<Opened, kOuts>(o, first);
+}
+
+// Block by block: what is opened of one stays in L2, which matters more than reading the weights once.
+void add_mlp(const Mlp& mlp, float* room) {
+  for (int64_t row = 0, rows = 0; row < mlp.rows; row += rows) {
+    rows = std::min(block_of(mlp.rows - row), mlp.rows - row);
+    const int64_t padded = padded_rows(rows);
+    float *x = room, *opened = x + padded * mlp.width, *gates = opened + padded * mlp.inner;
+    lay_out(mlp.x + row * mlp.width, rows, mlp.width, x);
+    const Operands up{x, mlp.gate_up, rows, mlp.inner, mlp.width, opened, false, gates};
+    int64_t first = 0;
+    for (; first + kTileOuts <= mlp.inner; first += kTileOuts) open_outs<kTileOuts>(up, first);
+    for (; first < mlp.inner; ++first) open_outs<1>(up, first);
+    const Operands down{opened, mlp.down, rows, mlp.width, mlp.inner, mlp.out + row * mlp.width, true, nullptr};
+    multiply_outs(down, 0, mlp.width);
+  }
+}
+
+int64_t mlp_room(const Mlp& mlp) {
+  return std::min(kMostRows, padded_rows(mlp.rows)) * (mlp.width + mlp.inner + kTileOuts);
 }
 
 // Columns [first, in) of one output of one row, behind those in `sum`.
@@ -231,38 +365,23 @@ void multiply_few_outs(const Operands& o, int64_t begin, int64_t end) {
   }
 }
 
-// e^x within 2 ulp for x in [-87.3, 87.3], beyond that as at the nearer end.
-[[gnu::always_inline]] inline Lanes exp_of(Lanes x) {
-  using Words [[gnu::vector_size(kLanes * sizeof(float))]] = uint32_t;
-  const Lanes none = {};
-  x = x > none + 87.3F ? none + 87.3F : x;
-  x = x < none - 87.3F ? none - 87.3F : x;
-  Lanes shifted = none + 0x1.8p23F;  // rounds to whole powers of two, in the lowest bits
-  fuse(shifted, x, none + 0x1.715476p0F);
-  const Lanes power = shifted - 0x1.8p23F;
-  Lanes rest = x;
-  fuse(rest, power, none - 0x1.62e4p-1F);  // ln(2) in two parts, the first of 15 bits
-  fuse(rest, power, none - 0x1.7f7d1cp-20F);
-  Lanes sum = none + 1.0F / 5040;
-#pragma GCC unroll 7
-  for (const float term : {1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F}) {
-    Lanes next = none + term;
-    fuse(next, sum, rest);
-    sum = next;
-  }
-  const Words scale = (__builtin_bit_cast(Words, shifted) << 23) + 0x3f800000U;
-  return sum * __builtin_bit_cast(Lanes, scale);
-}
-
 void silu_row(const float* gate, const float* up, int64_t width, float* out) {
   int64_t i = 0;
   for (; i + kLanes <= width; i += kLanes) {
     Lanes x, y;
     load(x, gate + i);
     load(y, up + i);
-    store(out + i, x / (1 + exp_of(-x)) * y);
+    store(out + i, gated<kLanes>(x, y));
   }
-  for (; i < width; ++i) out[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i];
+  if (i == width) return;
+  float rest[3][kLanes] = {};
+  std::copy(gate + i, gate + width, rest[0]);
+  std::copy(up + i, up + width, rest[1]);
+  Lanes x, y;
+  load(x, rest[0]);
+  load(y, rest[1]);
+  store(rest[2], gated<kLanes>(x, y));
+  std::copy_n(rest[2], width - i, out + i);
 }
 
 }  // namespace KVSWEEP_VECTORS

@@ -149,8 +149,7 @@ at::Tensor Llama::qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads)
 void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const {
   add_projection(hidden, attended, layer.output, layer.output_bias, products());
   const at::Tensor normed = norm_rows(hidden, layer.mlp_norm, config_.rms_eps);
-  const at::Tensor gate_up = project(normed, layer.gate_up, layer.gate_up_bias, products());
-  add_projection(hidden, silu_mul(gate_up), layer.down, layer.down_bias, products());
+  add_mlp(hidden, normed, {layer.gate_up, layer.gate_up_bias, layer.down, layer.down_bias}, products());
 }
 
 void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& qkv, const PrefillSink& sink,

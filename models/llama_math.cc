@@ -1,6 +1,7 @@
 #include "models/llama_math.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "models/cpu_kernels.h"
 
@@ -58,12 +59,34 @@ void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weig
   if (bias.defined()) sum.add_(bias);
 }
 
-at::Tensor silu_mul(const at::Tensor& gate_up) {
+namespace {
+
+at::Tensor opened(const at::Tensor& gate_up) {
   const int64_t width = gate_up.size(1) / 2;
   if (!for_cpu_kernels(gate_up)) return at::silu(gate_up.narrow(1, 0, width)).mul_(gate_up.narrow(1, width, width));
   const at::Tensor out = at::empty({gate_up.size(0), width}, gate_up.options());
   silu_mul(gate_up.const_data_ptr<float>(), gate_up.size(0), width, out.mutable_data_ptr<float>());
   return out;
+}
+
+// Few rows are no work for a whole block, and rows that threads do not have to themselves are shared out product by
+// product.
+bool in_one_kernel(const at::Tensor& x) {
+  constexpr int64_t kFewest = 8;
+  return x.size(0) >= kFewest && (at::in_parallel_region() || at::get_num_threads() == 1);
+}
+
+}  // namespace
+
+void add_mlp(at::Tensor& sum, const at::Tensor& x, const MlpWeights& weights, Products products) {
+  const auto& [gate_up, gate_up_bias, down, down_bias] = weights;
+  if (by_own_kernel(x, sum, products) && !gate_up_bias.defined() && in_one_kernel(x)) {
+    add_mlp_rows(x.const_data_ptr<float>(), x.size(0), gate_up.const_data_ptr<float>(), down.const_data_ptr<float>(),
+                 x.size(1), down.size(1), sum.mutable_data_ptr<float>());
+    if (down_bias.defined()) sum.add_(down_bias);
+    return;
+  }
+  add_projection(sum, opened(project(x, gate_up, gate_up_bias, products)), down, down_bias, products);
 }
 
 }  // namespace kvsweep

@@ -23,7 +23,12 @@ void project_into(at::Tensor& out, const at::Tensor& x, const at::Tensor& weight
 void add_projection(at::Tensor& sum, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                     Products products);
 
-// silu(gate) * up of [n, 2 * intermediate] (gate, then up) -> [n, intermediate]
-at::Tensor silu_mul(const at::Tensor& gate_up);
+struct MlpWeights {
+  const at::Tensor &gate_up, &gate_up_bias;  // [2 * intermediate, hidden]: gate, then up
+  const at::Tensor &down, &down_bias;        // [hidden, intermediate]
+};
+
+// sum += down(silu(gate(x)) * up(x))
+void add_mlp(at::Tensor& sum, const at::Tensor& x, const MlpWeights& weights, Products products);
 
 }  // namespace kvsweep

@@ -65,6 +65,22 @@ TEST_CASE("threads that share the outputs leave no trace in them") {
   }
 }
 
+TEST_CASE("an MLP in one pass is bit for bit its products and gates one after the other") {
+  if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
+  const int64_t rows = GENERATE(1, 4, 8, 9, 16, 24, 31, 40, 48, 49, 121), width = GENERATE(3, 20),
+                inner = GENERATE(5, 50);
+  const auto x = random_values(rows * width, 1), gate_up = random_values(2 * inner * width, 2),
+             down = random_values(width * inner, 3), before = random_values(rows * width, 4);
+  for (const CpuVectors vectors : vectors_here()) {
+    std::vector<float> both(size_t(2 * rows * inner)), opened(size_t(rows * inner)), expected = before, out = before;
+    multiply_rows(x.data(), rows, gate_up.data(), 2 * inner, width, both.data(), false, vectors);
+    silu_mul(both.data(), rows, inner, opened.data(), vectors);
+    multiply_rows(opened.data(), rows, down.data(), width, inner, expected.data(), true, vectors);
+    add_mlp_rows(x.data(), rows, gate_up.data(), down.data(), width, inner, out.data(), vectors);
+    CHECK(out == expected);
+  }
+}
+
 TEST_CASE("silu and product are those of double, and a row's bits its own") {
   if (!has_cpu_kernels()) SKIP("needs AVX2 and FMA");
   const int64_t rows = 3, width = GENERATE(3, 16, 77);
