@@ -1,18 +1,21 @@
 #include "harness/run/plan.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include <algorithm>
 #include <fstream>
 #include <numeric>
+#include <optional>
 #include <string>
 
+#include "harness/core/shared_tasks.h"
 #include "harness/core/stopwatch.h"
 
 namespace kvsweep {
 namespace {
 
-constexpr int64_t kProbeTokens = 128;
+constexpr int64_t kProbeTokens = 64;
 constexpr int64_t kProbeRows = 8;
 constexpr int64_t kBatchTokens = 1024;    // of short rows that pass through the model together
 constexpr int64_t kPlanValues = 1 << 26;  // filled into a cache to see how large it gets
@@ -38,18 +41,34 @@ double step_ms(const Llama& llama, const Scheme& scheme, int64_t rows) {
   return best;
 }
 
-int64_t cache_bytes(const Scheme& scheme, const Llama& llama, int64_t tokens) {
-  const CacheContext context = llama.cache_context(tokens);
-  const int64_t values = 2 * context.kv_heads * tokens * context.head_dim;
+// x: keys and values of one layer.
+int64_t cache_bytes(const Scheme& scheme, const CacheContext& context, const at::Tensor& x) {
+  const int64_t values = 2 * x.numel();
   const int64_t filled = std::clamp<int64_t>(kPlanValues / std::max<int64_t>(values, 1), 1, context.layers);
   const std::unique_ptr<KvCache> cache = scheme.make_cache(context);
-  const at::Tensor x =
-      at::randn({context.kv_heads, tokens, context.head_dim}, at::kFloat).to(context.device, context.dtype);
   for (int64_t layer = 0; layer < filled; ++layer) cache->append(layer, {x, x, 0});
   cache->finish_context();
   ByteLedger ledger;
   cache->account(ledger);
   return ledger.reserved_bytes() * context.layers / filled;
+}
+
+// Of one cache of `tokens` under each scheme; lossless ones share what is there for full precision.
+std::vector<int64_t> row_bytes(const std::vector<const Scheme*>& pending, const Scheme& reference, const Llama& llama,
+                               int64_t tokens) {
+  const CacheContext context = llama.cache_context(tokens);
+  const at::Tensor x =
+      at::randn({context.kv_heads, tokens, context.head_dim}, at::kFloat).to(context.device, context.dtype);
+  std::vector<const Scheme*> schemes = {&reference};
+  schemes.insert(schemes.end(), pending.begin(), pending.end());
+  std::vector<int64_t> bytes(schemes.size(), 0);
+  share_tasks(std::ssize(schemes), context.device.is_cpu() ? at::get_num_threads() : 1, [&](const auto& next) {
+    while (const std::optional<int64_t> task = next()) {
+      const auto i = static_cast<size_t>(*task);
+      if (i == 0 || !schemes[i]->traits().lossless) bytes[i] = cache_bytes(*schemes[i], context, x);
+    }
+  });
+  return bytes;
 }
 
 }  // namespace
@@ -77,13 +96,9 @@ GroupPlan plan_group(const SweepGroup& group, const std::vector<const Scheme*>& 
   GroupPlan plan;
   plan.points = static_cast<int64_t>(pending.size());
   plan.samples = samples;
-  plan.row_bytes.push_back(cache_bytes(reference, llama, tokens + generated));
-  double rows = 1;
-  for (const Scheme* scheme : pending) {
-    const bool lossless = scheme->traits().lossless;
-    plan.row_bytes.push_back(lossless ? 0 : cache_bytes(*scheme, llama, tokens + generated));
-    if (!lossless) ++rows;
-  }
+  plan.row_bytes = row_bytes(pending, reference, llama, tokens + generated);
+  const double rows = 1 + static_cast<double>(std::count_if(
+                              pending.begin(), pending.end(), [](const Scheme* s) { return !s->traits().lossless; }));
   const bool replayed = group.view.chunk_tokens == 0 && !group.view.as_decoded;
   if (replayed) plan.prefill_bytes = values * static_cast<int64_t>(c10::elementSize(llama.options().dtype));
   plan.transient_bytes =
