@@ -88,7 +88,13 @@ void norm_row(const float* x, int64_t width, const float* weight, float eps, flo
   for (const float lane : lanes) sum += lane;
   for (; i < width; ++i) sum += x[i] * x[i];
   const float scale = 1 / std::sqrt(sum / static_cast<float>(width) + eps);
-  for (i = 0; i < width; ++i) out[i] = x[i] * scale * weight[i];
+  for (i = 0; i + kLanes <= width; i += kLanes) {
+    Lanes part, factor;
+    load(part, x + i);
+    load(factor, weight + i);
+    avx2::store(out + i, part * scale * factor);
+  }
+  for (; i < width; ++i) out[i] = x[i] * scale * weight[i];
 }
 
 }  // namespace

@@ -84,29 +84,6 @@ int64_t padded_rows(int64_t rows) {
   return padded < kLanes ? kHalf : std::min(padded / kLanes * kLanes, kMostRows);
 }
 
-// A few columns at a time: what is written stays at hand until its lines are full.
-void lay_out(const float* x, int64_t rows, int64_t in, float* out) {
-  for (int64_t row = 0, block = 0; row < rows; row += block) {
-    block = block_of(rows - row);
-    float* to = out + row * in;
-    for (int64_t first = 0; first < in; first += kLanes) {
-      const int64_t last = std::min(first + kLanes, in), whole = first + (last - first) / 4 * 4;
-      for (int64_t lane = 0; lane < block; lane += 4) {
-        const int64_t count = std::clamp<int64_t>(rows - row - lane, 0, 4);
-        const float* from = x + (row + lane) * in;
-        for (int64_t column = first; column < whole; column += 4) {
-          __m128 four[4] = {};
-          for (int64_t i = 0; i < count; ++i) four[i] = _mm_loadu_ps(from + i * in + column);
-          _MM_TRANSPOSE4_PS(four[0], four[1], four[2], four[3]);
-          for (int64_t i = 0; i < 4; ++i) _mm_storeu_ps(to + (column + i) * block + lane, four[i]);
-        }
-        for (int64_t column = whole; column < last; ++column)
-          for (int64_t i = 0; i < 4; ++i) to[column * block + lane + i] = i < count ? from[i * in + column] : 0;
-      }
-    }
-  }
-}
-
 // With one row weights come at the memory's rate: so far ahead its latency is hidden, and L2 holds them.
 constexpr int kTilesAhead = 4;
 
@@ -128,6 +105,38 @@ constexpr int kTilesAhead = 4;
   for (int i = 0; i < 4; ++i) {
     x[i] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x20);
     x[i + 4] = _mm256_permute2f128_ps(fours[i], fours[i + 4], 0x31);
+  }
+}
+
+// A few columns at a time: what is written stays at hand until its lines are full.
+void lay_out(const float* x, int64_t rows, int64_t in, float* out) {
+  for (int64_t row = 0, block = 0; row < rows; row += block) {
+    block = block_of(rows - row);
+    float* to = out + row * in;
+    for (int64_t first = 0; first < in; first += kLanes) {
+      const int64_t last = std::min(first + kLanes, in), whole = first + (last - first) / 8 * 8;
+      for (int64_t lane = 0; lane < block; lane += 8) {
+        const int64_t count = std::clamp<int64_t>(rows - row - lane, 0, 8);
+        const float* from = x + (row + lane) * in;
+        for (int64_t column = first; column < whole; column += 8) {
+          __m256 eight[8] = {};
+#pragma GCC unroll 8
+          for (int i = 0; i < 8; ++i)
+            if (i < count) eight[i] = _mm256_loadu_ps(from + i * in + column);
+          transpose(eight);
+          float* lanes = to + column * block + lane;
+#pragma GCC unroll 8
+          for (int i = 0; i < 8; ++i)
+            if (block >= 8)
+              _mm256_storeu_ps(lanes + i * block, eight[i]);
+            else
+              _mm_storeu_ps(lanes + i * block, _mm256_castps256_ps128(eight[i]));
+        }
+        for (int64_t column = whole; column < last; ++column)
+          for (int64_t i = 0; i < std::min<int64_t>(block, 8); ++i)
+            to[column * block + lane + i] = i < count ? from[i * in + column] : 0;
+      }
+    }
   }
 }
 

@@ -204,7 +204,7 @@ at::Tensor map_queries(const Planned& plan, const at::Tensor& q, const cpu::Kern
       const int64_t head = i / rows, row = i % rows, query = row / job.groups;
       const float* x = in + (head * job.groups + row % job.groups) * from.stride(0) + query * from.stride(1);
       float* to = out + i * dim;
-      for (int64_t d = 0; d < dim; ++d) to[d] = x[d] * scale;
+      kernels.scale_row(x, scale, dim, to);
       for (int64_t space = 1; space < spaces; ++space)
         kernels.multiply_row(to, plan.key_spaces.of_head(space, head), dim, to + space * job.heads * rows * dim);
     }
@@ -217,12 +217,13 @@ void finish(const Planned& plan, const Spaces& back, int64_t head, const float* 
             float* room, float* out) {
   const int64_t dim = plan.job.dim;
   const float* sums = state + 2;
+  if (back.count() == 1) return kernels.divide_row(sums, state[1], dim, out);
   std::copy_n(sums, dim, out);
   for (int64_t space = 1; space < back.count(); ++space) {
     kernels.multiply_row(sums + space * dim, back.of_head(space, head), dim, room);
     for (int64_t d = 0; d < dim; ++d) out[d] += room[d];
   }
-  for (int64_t d = 0; d < dim; ++d) out[d] /= state[1];
+  kernels.divide_row(out, state[1], dim, out);
 }
 
 // A side's tokens while queries go by: runs as they are in the end, and when each became so.

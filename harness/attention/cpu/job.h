@@ -87,6 +87,9 @@ struct Kernels {
   // out[d] = sum over i of x[i] * matrix[i][d], matrix [dim, dim]. The bits of a row do not depend on the rows beside
   // it.
   void (*multiply_row)(const float* x, const float* matrix, int64_t dim, float* out);
+  // out[d] = x[d] * by, and x[d] / by; out may be x.
+  void (*scale_row)(const float* x, float by, int64_t dim, float* out);
+  void (*divide_row)(const float* x, float by, int64_t dim, float* out);
   // So many fused multiply-adds of registers, as fast as they go: the limit that times are held against.
   float (*multiply_and_add)(int64_t instructions);
 };

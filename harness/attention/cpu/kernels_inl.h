@@ -1057,6 +1057,14 @@ void multiply_row(const float* x, const float* matrix, int64_t dim, float* out) 
   }
 }
 
+void scale_row(const float* x, float by, int64_t dim, float* out) {
+  for (int64_t d = 0; d < dim; d += kWidth) store(out + d, load(x + d) * by);
+}
+
+void divide_row(const float* x, float by, int64_t dim, float* out) {
+  for (int64_t d = 0; d < dim; d += kWidth) store(out + d, load(x + d) / by);
+}
+
 // One row's state of tokens that come after those in `into`.
 void merge(float* into, const float* from, int64_t width) {
   constexpr float kNothing = -std::numeric_limits<float>::infinity();
@@ -1082,4 +1090,4 @@ float multiply_and_add(int64_t instructions) {
   return sum_of(sums[0]);
 }
 
-constexpr Kernels kKernels{2 * kWidth, scratch_floats, attend_chunk, merge, multiply_row, multiply_and_add};
+constexpr Kernels kKernels{2 * kWidth, scratch_floats, attend_chunk, merge, multiply_row, scale_row, divide_row, multiply_and_add};
