@@ -334,25 +334,27 @@ at::Tensor Llama::try_step(std::span<Row> rows) const {
   at::Tensor hidden = embed(batch.tokens);
   at::Tensor attended = at::empty({count, config_.heads * config_.head_dim}, hidden.options());
   const at::Tensor qkv = empty_qkv(count), needed = needed_tokens(batch);
-  for (int64_t index = 0; index < config_.layers; ++index) {
+  const auto project_block = [&](int64_t index, int64_t at, int64_t tokens) {
     const Layer& layer = layers_[static_cast<size_t>(index)];
-    const auto project_block = [&](int64_t at, int64_t tokens) {
-      at::Tensor out = qkv.narrow(0, at, tokens);
-      project_into(out, norm_rows(hidden.narrow(0, at, tokens), layer.attention_norm, config_.rms_eps), layer.qkv,
-                   layer.qkv_bias, products());
-    };
-    for_blocks(count, products(), project_block);
-    rope_->rotate(qkv_heads(qkv, 0, config_.heads), batch.positions);
+    at::Tensor out = qkv.narrow(0, at, tokens);
+    project_into(out, norm_rows(hidden.narrow(0, at, tokens), layer.attention_norm, config_.rms_eps), layer.qkv,
+                 layer.qkv_bias, products());
+    rope_->rotate(qkv_heads(out, 0, config_.heads), batch.positions.narrow(0, at, tokens));
+  };
+  for_blocks(count, products(), [&](int64_t at, int64_t tokens) { project_block(0, at, tokens); });
+  for (int64_t index = 0; index < config_.layers; ++index) {
+    const bool last = index + 1 == config_.layers;
     attend_rows(batch, index, qkv, attended);
-    if (index + 1 == config_.layers && needed.size(0) < count) {
+    if (last && needed.size(0) < count) {
       hidden = hidden.index_select(0, needed);
       attended = attended.index_select(0, needed);
     }
-    const auto finish_block = [&](int64_t at, int64_t tokens) {
+    // From one attention to the next a row goes its way alone.
+    for_blocks(hidden.size(0), products(), [&](int64_t at, int64_t tokens) {
       at::Tensor part = hidden.narrow(0, at, tokens);
-      finish_layer(layer, attended.narrow(0, at, tokens), part);
-    };
-    for_blocks(hidden.size(0), products(), finish_block);
+      finish_layer(layers_[static_cast<size_t>(index)], attended.narrow(0, at, tokens), part);
+      if (!last) project_block(index + 1, at, tokens);
+    });
   }
   const at::Tensor normed = norm_rows(hidden, final_norm_, config_.rms_eps);
   if (normed.size(0) == count) return normed;
