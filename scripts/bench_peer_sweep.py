@@ -15,6 +15,7 @@ import collections
 import json
 import os
 import pathlib
+import re
 import resource
 import statistics
 import subprocess
@@ -51,13 +52,16 @@ def gemm(arguments):
 
 def timed(arguments):
     start = time.perf_counter()
-    status = subprocess.run(arguments.command, stdout=subprocess.DEVNULL, check=False).returncode
-    wall = time.perf_counter() - start
+    run = subprocess.run(arguments.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    wall, status = time.perf_counter() - start, run.returncode
+    sys.stderr.write(run.stderr)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if status != 0:
         sys.exit(f"{' '.join(arguments.command)}: status {status}")
+    prefilled = re.search(r"(\d+) of (\d+) context tokens were prefilled", run.stderr)
     print(json.dumps({"name": arguments.name, "wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime,
                       "peak_bytes": usage.ru_maxrss * 1024, "load": os.getloadavg()[0],
+                      "prefilled": int(prefilled[1]) / int(prefilled[2]) if prefilled else 1,
                       "command": " ".join(arguments.command)}))
 
 
@@ -101,8 +105,9 @@ def read_samples(directory):
         return [json.loads(line) for line in lines]
 
 
-def floor_of(samples, rate):
-    """Seconds of the products that no schedule avoids: each context once, query and answer of every row."""
+def floor_of(samples, prefilled, rate):
+    """Seconds of the products that no schedule avoids: each context once but for what it has in common with one before
+    it, query and answer of every row. prefilled: the share of context tokens that is left."""
     weights = sum(k * n for k, n in LAYER_PRODUCTS) * LAYERS
     contexts = {sample["prompt_hash"]: sample["context_tokens"] for sample in samples}.values()
     # Causal attention: every token looks at half of the context, scores and weighted sums.
@@ -110,7 +115,7 @@ def floor_of(samples, rate):
     rows = sum(sample["query_tokens"] + len(sample["output_tokens"]) for sample in samples)
     scored = sum(1 + len(sample["output_tokens"]) for sample in samples)
     decode = 2 * weights * rows + 2 * HIDDEN * VOCAB * scored
-    return prefill / rate, decode / rate
+    return prefilled * prefill / rate, decode / rate
 
 
 def report(arguments):
@@ -158,10 +163,12 @@ def report(arguments):
     print("~ extrapolated from the prompts that ran; totals with start: loading the model, kvsweep's plan")
     rate = max(run["flops_1024_rows"] for run in runs["gemm"])
     few = max(run["flops_32_rows"] for run in runs["gemm"])
-    prefill, decode = floor_of(sweep, rate)
+    prefilled = median("sweep", "prefilled")
+    prefill, decode = floor_of(sweep, prefilled, rate)
     tokens = statistics.fmean(len(sample["output_tokens"]) for sample in sweep)
     print(f"floor: products alone at the best rate measured here ({rate / 1e9:.0f} GFLOP/s with 1,024 rows, "
-          f"{few / 1e9:.0f} with 32): contexts {prefill:.1f} s, query and answer of every row {decode:.1f} s "
+          f"{few / 1e9:.0f} with 32): contexts {prefill:.1f} s ({100 * prefilled:.0f} % of their tokens, the others came with a context "
+          f"before), query and answer of every row {decode:.1f} s "
           f"({tokens:.1f} tokens an answer, {GENERATED} in transformers); the sweep took "
           f"{rows[0][3] / (prefill + decode):.1f} times that")
 

@@ -3,8 +3,9 @@
 # what a transformers user does today, a loop over configurations with a QuantizedCache. Prints one JSON line a
 # measurement, then seconds per sample and configuration, totals, ratios and the floor.
 #
-#   scripts/bench_sweep.sh [--turns N] [--samples N] [--alone N] [--peer N] [--only GLOB]
+#   scripts/bench_sweep.sh [--sweep FILE] [--turns N] [--samples N] [--alone N] [--peer N] [--only GLOB]
 #
+#   --sweep     the sweep (default configs/sweeps/reference.yaml, whose prompts each have a text of their own)
 #   --turns     times that everything is run (default 2)
 #   --samples   prompts of the sweep (default 20, all)
 #   --alone     prompts beside the first that a turn runs with sharing and batching off (default 1); the rest is
@@ -17,20 +18,21 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-turns=2 samples=20 alone=1 peer=2 only='*'
+sweep=configs/sweeps/reference.yaml turns=2 samples=20 alone=1 peer=2 only='*'
 while (($# > 0)); do
   case $1 in
+    --sweep) sweep=$2 ;;
     --turns) turns=$2 ;;
     --samples) samples=$2 ;;
     --alone) alone=$2 ;;
     --peer) peer=$2 ;;
     --only) only=$2 ;;
-    *) echo "unknown argument $1; allowed: --turns --samples --alone --peer --only" >&2 && exit 2 ;;
+    *) echo "unknown argument $1; allowed: --sweep --turns --samples --alone --peer --only" >&2 && exit 2 ;;
   esac
   shift 2
 done
+((alone > 0)) || { echo "--alone $alone: allowed are 1 and more" >&2 && exit 2; }
 program=${KVSWEEP:-build/dev/kvsweep}
-sweep=configs/sweeps/reference.yaml
 threads=${THREADS:-$(nproc)}
 . scripts/bench_peers.sh
 peers_need transformers

@@ -403,7 +403,7 @@ EngineOptions SweepRun::engine_options(const GroupRun& run, const LoadedModel& m
   EngineOptions options;
   options.greedy_reuse = options_.greedy_reuse;
   options.alone = options_.alone;
-  options.time_first = !options_.alone;
+  options.time_first = true;
   options.attention_layers = sweep_.attention_layers;
   options.cache_budget = cache_budget(run, *model.llama);
   return options;
