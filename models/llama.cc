@@ -311,13 +311,8 @@ void Llama::attend_rows(Batch& batch, int64_t layer, const at::Tensor& qkv, at::
     if (row.error) attended.narrow(0, batch.first[i], static_cast<int64_t>(row.tokens.size())).zero_();
   };
   const std::vector<size_t>& rows = batch.short_rows;  // those that take long first
-  if (rows.size() > 1 && options_.device.is_cpu()) {
-    share_tasks(std::ssize(rows), at::get_num_threads(), [&](const auto& next) {
-      while (const std::optional<int64_t> task = next()) attend_one(rows[static_cast<size_t>(*task)]);
-    });
-  } else {
-    for (const size_t i : rows) attend_one(i);
-  }
+  for_each_task(std::ssize(rows), options_.device.is_cpu() ? at::get_num_threads() : 1,
+                [&](int64_t task) { attend_one(rows[static_cast<size_t>(task)]); });
   for (const size_t i : batch.long_rows) attend_one(i);
 }
 

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "harness/core/dense_rows.h"
@@ -387,6 +388,20 @@ class Attention {
   float* out_;
 };
 
+// What the queries make of the plan, [T, Hq, D]; `forms`: those of keys and of values, where queries see their own.
+at::Tensor attended(Planned& plan, const at::Tensor& q, const cpu::Kernels& kernels,
+                    const std::pair<Side, Side>* forms = nullptr) {
+  const at::Tensor mapped = map_queries(plan, q, kernels);
+  plan.job.q = mapped.const_data_ptr<float>();
+  const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
+  const Attention attention(plan, kernels, output);
+  if (forms != nullptr)
+    attention.run(forms->first, forms->second);
+  else
+    attention.run();
+  return output;
+}
+
 bool takes(const cpu::Kernels& kernels, const at::Tensor& q) {
   return q.scalar_type() == at::kFloat && q.is_cpu() && q.size(2) % kernels.dim_multiple == 0;
 }
@@ -397,10 +412,7 @@ std::optional<FusedAttention> attend_fused(const KvView& view, const at::Tensor&
                                            const cpu::Kernels& kernels) {
   if (!takes(kernels, q)) return std::nullopt;
   Planned plan = plan_view(view, q, position, rope);
-  const at::Tensor mapped = map_queries(plan, q, kernels);
-  plan.job.q = mapped.const_data_ptr<float>();
-  const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
-  Attention(plan, kernels, output).run();
+  const at::Tensor output = attended(plan, q, kernels);
   return FusedAttention{output, plan.decoded};
 }
 
@@ -446,8 +458,9 @@ std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const
   if (pending && has_rotation(view, KeyRotation::kApplied)) return std::nullopt;
   const at::Tensor k = tokens.k.contiguous(), v = tokens.v.contiguous();
   const at::Tensor key_forms = tokens.forms.keys.contiguous(), value_forms = tokens.forms.values.contiguous();
-  Side keys, values;
-  if (!plan_side(view.keys, key_forms, keys) || !plan_side(view.values, value_forms, values)) return std::nullopt;
+  std::pair<Side, Side> forms;
+  if (!plan_side(view.keys, key_forms, forms.first) || !plan_side(view.values, value_forms, forms.second))
+    return std::nullopt;
   Planned plan = plan_view(view, q, position, rope);
   const int64_t exact = plan.job.tokens - tokens.first;
   TORCH_CHECK(position + q.size(1) == plan.job.tokens && k.size(1) == exact && v.size(1) == exact, "one pass: queries ",
@@ -455,10 +468,7 @@ std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const
               tokens.first);
   plan.job.exact_keys = exact_rows(k, tokens.first, pending);
   plan.job.exact_values = exact_rows(v, tokens.first, false);
-  const at::Tensor mapped = map_queries(plan, q, kernels);
-  plan.job.q = mapped.const_data_ptr<float>();
-  const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
-  Attention(plan, kernels, output).run(keys, values);
+  const at::Tensor output = attended(plan, q, kernels, &forms);
   return FusedAttention{output, plan.decoded};
 }
 
@@ -477,11 +487,7 @@ std::optional<at::Tensor> attend_fused_exact(const at::Tensor& q, const at::Tens
   job.visible = job.position + 1;
   job.keys = {exact_rows(keys, 0, false)};
   job.values = {exact_rows(values, 0, false)};
-  const at::Tensor mapped = map_queries(plan, q, kernels);
-  job.q = mapped.const_data_ptr<float>();
-  at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
-  Attention(plan, kernels, output).run();
-  return output;
+  return attended(plan, q, kernels);
 }
 
 const cpu::Kernels* best_kernels(int64_t dim) {

@@ -26,4 +26,17 @@ void share_tasks(int64_t count, int64_t threads, const F& work) {
   });
 }
 
+// The same for tasks that need nothing of their thread: work(task). One that is alone, or one after the other on one
+// thread, may use all threads itself.
+template <class F>
+void for_each_task(int64_t count, int64_t threads, const F& work) {
+  if (count == 1 || threads == 1) {
+    for (int64_t task = 0; task < count; ++task) work(task);
+    return;
+  }
+  share_tasks(count, threads, [&](const auto& next) {
+    while (const std::optional<int64_t> task = next()) work(*task);
+  });
+}
+
 }  // namespace kvsweep

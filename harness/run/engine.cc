@@ -256,14 +256,10 @@ class EngineRun {
   template <class F>
   void for_each(std::vector<Active*>& all, const F& work) {
     std::vector<std::optional<Failure>> failures(all.size());
-    const auto one = [&](size_t i) { failures[i] = attempt([&] { work(*all[i]); }); };
-    if (llama().options().device.is_cpu() && all.size() > 1) {
-      share_tasks(std::ssize(all), at::get_num_threads(), [&](const auto& next) {
-        while (const std::optional<int64_t> task = next()) one(static_cast<size_t>(*task));
-      });
-    } else {
-      for (size_t i = 0; i < all.size(); ++i) one(i);
-    }
+    for_each_task(std::ssize(all), llama().options().device.is_cpu() ? at::get_num_threads() : 1, [&](int64_t task) {
+      const auto i = static_cast<size_t>(task);
+      failures[i] = attempt([&] { work(*all[i]); });
+    });
     std::vector<Active*> whole;
     for (size_t i = 0; i < all.size(); ++i)
       if (failures[i])

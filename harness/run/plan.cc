@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <fstream>
 #include <numeric>
-#include <optional>
 #include <string>
 
 #include "harness/core/shared_tasks.h"
@@ -62,11 +61,9 @@ std::vector<int64_t> row_bytes(const std::vector<const Scheme*>& pending, const 
   std::vector<const Scheme*> schemes = {&reference};
   schemes.insert(schemes.end(), pending.begin(), pending.end());
   std::vector<int64_t> bytes(schemes.size(), 0);
-  share_tasks(std::ssize(schemes), context.device.is_cpu() ? at::get_num_threads() : 1, [&](const auto& next) {
-    while (const std::optional<int64_t> task = next()) {
-      const auto i = static_cast<size_t>(*task);
-      if (i == 0 || !schemes[i]->traits().lossless) bytes[i] = cache_bytes(*schemes[i], context, x);
-    }
+  for_each_task(std::ssize(schemes), context.device.is_cpu() ? at::get_num_threads() : 1, [&](int64_t task) {
+    const auto i = static_cast<size_t>(task);
+    if (i == 0 || !schemes[i]->traits().lossless) bytes[i] = cache_bytes(*schemes[i], context, x);
   });
   return bytes;
 }
@@ -97,8 +94,8 @@ GroupPlan plan_group(const SweepGroup& group, const std::vector<const Scheme*>& 
   plan.points = static_cast<int64_t>(pending.size());
   plan.samples = samples;
   plan.row_bytes = row_bytes(pending, reference, llama, tokens + generated);
-  const double rows = 1 + static_cast<double>(std::count_if(
-                              pending.begin(), pending.end(), [](const Scheme* s) { return !s->traits().lossless; }));
+  const double rows = 1 + static_cast<double>(std::count_if(pending.begin(), pending.end(),
+                                                            [](const Scheme* s) { return !s->traits().lossless; }));
   const bool replayed = group.view.chunk_tokens == 0 && !group.view.as_decoded;
   if (replayed) plan.prefill_bytes = values * static_cast<int64_t>(c10::elementSize(llama.options().dtype));
   plan.transient_bytes =

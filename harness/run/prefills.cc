@@ -72,7 +72,10 @@ Prefills::Context Prefills::of(size_t index) {
     const PrefillTrace before = beginning(held_, shared);
     out.trace = shared == all ? copy_of(before) : prefill(context.subspan(static_cast<size_t>(shared)), &before);
   }
-  if (share_) hold(index, out.trace);
+  if (share_ && index >= next_) {  // not one that is made again
+    next_ = index + 1;
+    hold(context, out.trace);
+  }
   return out;
 }
 
@@ -90,10 +93,8 @@ PrefillTrace Prefills::prefill(std::span<const int32_t> tokens, const PrefillTra
   return trace;
 }
 
-void Prefills::hold(size_t index, const PrefillTrace& trace) {
-  const size_t first = index + 1, count = std::min(kAhead, samples_.size() - first);
-  const std::span<const Sample* const> ahead = samples_.subspan(first, count);
-  const std::vector<int32_t>& context = samples_[index]->context;
+void Prefills::hold(std::span<const int32_t> context, const PrefillTrace& trace) {
+  const std::span<const Sample* const> ahead = samples_.subspan(next_, std::min(kAhead, samples_.size() - next_));
   const Worth held = worth(held_tokens_, ahead), own = worth(context, ahead);
   if (held.total == 0) release();
   if (own.total <= held.total) return;

@@ -31,11 +31,12 @@ class Prefills {
 
  private:
   PrefillTrace prefill(std::span<const int32_t> tokens, const PrefillTrace* before) const;
-  void hold(size_t index, const PrefillTrace& trace);
+  void hold(std::span<const int32_t> context, const PrefillTrace& trace);
 
   const Llama& llama_;
   std::span<const Sample* const> samples_;
   bool share_;
+  size_t next_ = 0;  // sample whose turn has not come
   std::vector<int32_t> held_tokens_;
   PrefillTrace held_;  // of held_tokens_
 };

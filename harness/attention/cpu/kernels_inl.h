@@ -1090,4 +1090,5 @@ float multiply_and_add(int64_t instructions) {
   return sum_of(sums[0]);
 }
 
-constexpr Kernels kKernels{2 * kWidth, scratch_floats, attend_chunk, merge, multiply_row, scale_row, divide_row, multiply_and_add};
+constexpr Kernels kKernels{2 * kWidth,   scratch_floats, attend_chunk, merge,
+                           multiply_row, scale_row,      divide_row,   multiply_and_add};
