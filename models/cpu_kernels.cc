@@ -21,7 +21,7 @@ struct Operands {
   int64_t rows, outs, in;
   float* out;
   bool add;
-  float* gates;  // room for those of one tile of outputs, [padded rows][outputs]
+  float* gates = nullptr;  // room for those of one tile of outputs, [padded rows][outputs]
 };
 struct Mlp {
   const float* x;
@@ -127,12 +127,12 @@ void multiply_rows(const float* x, int64_t rows, const float* weight, int64_t ou
   at::parallel_for(0, at::divup(outs, tile), grain, [&](int64_t begin, int64_t end) {
     const int64_t first = begin * tile, last = std::min(outs, end * tile);
     if (few) {
-      const Operands operands{x, weight, rows, outs, in, out, add, nullptr};
+      const Operands operands{x, weight, rows, outs, in, out, add};
       return (wide ? avx512::multiply_few_outs : avx2::multiply_few_outs)(operands, first, last);
     }
     float* laid_out = room_for(padded * in);
     (wide ? avx512::lay_out : avx2::lay_out)(x, rows, in, laid_out);
-    const Operands operands{laid_out, weight, rows, outs, in, out, add, nullptr};
+    const Operands operands{laid_out, weight, rows, outs, in, out, add};
     (wide ? avx512::multiply_outs : avx2::multiply_outs)(operands, first, last);
   });
 }

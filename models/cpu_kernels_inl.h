@@ -303,7 +303,7 @@ void add_mlp(const Mlp& mlp, float* room) {
     int64_t first = 0;
     for (; first + kTileOuts <= mlp.inner; first += kTileOuts) open_outs<kTileOuts>(up, first);
     for (; first < mlp.inner; ++first) open_outs<1>(up, first);
-    const Operands down{opened, mlp.down, rows, mlp.width, mlp.inner, mlp.out + row * mlp.width, true, nullptr};
+    const Operands down{opened, mlp.down, rows, mlp.width, mlp.inner, mlp.out + row * mlp.width, true};
     multiply_outs(down, 0, mlp.width);
   }
 }

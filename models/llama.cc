@@ -146,6 +146,10 @@ at::Tensor Llama::qkv_heads(const at::Tensor& qkv, int64_t first, int64_t heads)
       .transpose(0, 1);
 }
 
+void Llama::begin_layer(const Layer& layer, const at::Tensor& hidden, at::Tensor& qkv) const {
+  project_into(qkv, norm_rows(hidden, layer.attention_norm, config_.rms_eps), layer.qkv, layer.qkv_bias, products());
+}
+
 void Llama::finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const {
   add_projection(hidden, attended, layer.output, layer.output_bias, products());
   const at::Tensor normed = norm_rows(hidden, layer.mlp_norm, config_.rms_eps);
@@ -158,8 +162,7 @@ void Llama::prefill_layer(int64_t index, at::Tensor& hidden, const at::Tensor& q
   const int64_t tokens = hidden.size(0);
   for_blocks(tokens, products(), [&](int64_t at, int64_t rows) {
     at::Tensor block = qkv.narrow(0, at, rows);
-    project_into(block, norm_rows(hidden.narrow(0, at, rows), layer.attention_norm, config_.rms_eps), layer.qkv,
-                 layer.qkv_bias, products());
+    begin_layer(layer, hidden.narrow(0, at, rows), block);
   });
   const at::Tensor q = qkv_heads(qkv, 0, config_.heads), k = qkv_heads(qkv, config_.heads, config_.kv_heads);
   const at::Tensor v = qkv_heads(qkv, config_.heads + config_.kv_heads, config_.kv_heads);
@@ -330,10 +333,8 @@ at::Tensor Llama::try_step(std::span<Row> rows) const {
   at::Tensor attended = at::empty({count, config_.heads * config_.head_dim}, hidden.options());
   const at::Tensor qkv = empty_qkv(count), needed = needed_tokens(batch);
   const auto project_block = [&](int64_t index, int64_t at, int64_t tokens) {
-    const Layer& layer = layers_[static_cast<size_t>(index)];
     at::Tensor out = qkv.narrow(0, at, tokens);
-    project_into(out, norm_rows(hidden.narrow(0, at, tokens), layer.attention_norm, config_.rms_eps), layer.qkv,
-                 layer.qkv_bias, products());
+    begin_layer(layers_[static_cast<size_t>(index)], hidden.narrow(0, at, tokens), out);
     rope_->rotate(qkv_heads(out, 0, config_.heads), batch.positions.narrow(0, at, tokens));
   };
   for_blocks(count, products(), [&](int64_t at, int64_t tokens) { project_block(0, at, tokens); });

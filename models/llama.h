@@ -127,6 +127,8 @@ class Llama {
   void attend_row(Row& row, int64_t layer, int64_t first, const at::Tensor& qkv, at::Tensor& attended) const;
   // Tokens of `rows`, as rows of the batch, from which something is wanted after the last layer.
   at::Tensor needed_tokens(const Batch& batch) const;
+  // What precedes the attention of `hidden` [n, hidden]: norm and projection into qkv [n, (Hq + 2H) * D].
+  void begin_layer(const Layer& layer, const at::Tensor& hidden, at::Tensor& qkv) const;
   // What follows the attention: output projection and MLP, both added to `hidden` [n, hidden].
   void finish_layer(const Layer& layer, const at::Tensor& attended, at::Tensor& hidden) const;
   Products products() const;

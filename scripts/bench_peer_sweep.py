@@ -52,13 +52,15 @@ def gemm(arguments):
 
 def timed(arguments):
     start = time.perf_counter()
-    run = subprocess.run(arguments.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    prefilled = None
+    with subprocess.Popen(arguments.command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as run:
+        for line in run.stderr:  # the program's progress, as it comes
+            sys.stderr.write(line)
+            prefilled = re.search(r"(\d+) of (\d+) context tokens were prefilled", line) or prefilled
     wall, status = time.perf_counter() - start, run.returncode
-    sys.stderr.write(run.stderr)
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     if status != 0:
         sys.exit(f"{' '.join(arguments.command)}: status {status}")
-    prefilled = re.search(r"(\d+) of (\d+) context tokens were prefilled", run.stderr)
     print(json.dumps({"name": arguments.name, "wall_s": wall, "cpu_s": usage.ru_utime + usage.ru_stime,
                       "peak_bytes": usage.ru_maxrss * 1024, "load": os.getloadavg()[0],
                       "prefilled": int(prefilled[1]) / int(prefilled[2]) if prefilled else 1,

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <sstream>
 
+#include "harness/core/common_prefix.h"
 #include "harness/core/error.h"
 #include "harness/core/random.h"
 #include "harness/core/task.h"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "harness/core/common_prefix.h"
 #include "harness/core/error.h"
 #include "harness/core/random.h"
 #include "harness/core/task.h"

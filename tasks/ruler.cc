@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "harness/core/common_prefix.h"
 #include "harness/core/error.h"
 #include "harness/core/random.h"
 #include "harness/core/task.h"

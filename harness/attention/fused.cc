@@ -7,7 +7,6 @@
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <utility>
 #include <vector>
 
 #include "harness/core/dense_rows.h"
@@ -218,7 +217,6 @@ void finish(const Planned& plan, const Spaces& back, int64_t head, const float* 
             float* room, float* out) {
   const int64_t dim = plan.job.dim;
   const float* sums = state + 2;
-  if (back.count() == 1) return kernels.divide_row(sums, state[1], dim, out);
   std::copy_n(sums, dim, out);
   for (int64_t space = 1; space < back.count(); ++space) {
     kernels.multiply_row(sums + space * dim, back.of_head(space, head), dim, room);
@@ -231,6 +229,11 @@ void finish(const Planned& plan, const Spaces& back, int64_t head, const float* 
 struct Side {
   const int64_t* from = nullptr;  // [S]: the query that first reads a token of a lossy run as the run has it
   std::vector<bool> lossy;        // of each run
+};
+
+// Of queries that see tokens in forms of their own.
+struct Forms {
+  Side keys, values;
 };
 
 constexpr int64_t kWhole = cpu::Stretch::kNoToken;
@@ -255,11 +258,12 @@ struct Block {
 };
 
 // Of at most so many queries each.
-std::vector<Block> blocks_of(const cpu::Job& job, const Side& keys, const Side& values, int64_t most) {
+std::vector<Block> blocks_of(const cpu::Job& job, const Forms& forms, int64_t most) {
   std::vector<Block> blocks;
   for (int64_t i = 0; i < job.queries; ++i) {
     const int64_t position = job.position + i;
-    cpu::Stretch one{job.groups, first_exact(keys, job.keys, position), first_exact(values, job.values, position)};
+    cpu::Stretch one{job.groups, first_exact(forms.keys, job.keys, position),
+                     first_exact(forms.values, job.values, position)};
     const int64_t align = align_of(job.keys, std::min(one.keys, position + 1));
     if (blocks.empty() || blocks.back().queries == most || blocks.back().align != align) {
       blocks.push_back({i, 0, align, {}});
@@ -293,8 +297,8 @@ class Attention {
   }
 
   // Queries that see tokens in forms of their own.
-  void run(const Side& keys, const Side& values) const {
-    const std::vector<Block> blocks = blocks_of(job_, keys, values, block());
+  void run(const Forms& forms) const {
+    const std::vector<Block> blocks = blocks_of(job_, forms, block());
     const auto count = static_cast<int64_t>(blocks.size());
     at::parallel_for(0, job_.heads * count, grain(block() * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
       cpu::Job job = job_;
@@ -388,15 +392,14 @@ class Attention {
   float* out_;
 };
 
-// What the queries make of the plan, [T, Hq, D]; `forms`: those of keys and of values, where queries see their own.
-at::Tensor attended(Planned& plan, const at::Tensor& q, const cpu::Kernels& kernels,
-                    const std::pair<Side, Side>* forms = nullptr) {
+// What the queries make of the plan, [T, Hq, D]; `forms`: where queries see their own.
+at::Tensor attended(Planned& plan, const at::Tensor& q, const cpu::Kernels& kernels, const Forms* forms = nullptr) {
   const at::Tensor mapped = map_queries(plan, q, kernels);
   plan.job.q = mapped.const_data_ptr<float>();
   const at::Tensor output = at::empty({q.size(1), q.size(0), q.size(2)}, q.options());
   const Attention attention(plan, kernels, output);
   if (forms != nullptr)
-    attention.run(forms->first, forms->second);
+    attention.run(*forms);
   else
     attention.run();
   return output;
@@ -458,8 +461,8 @@ std::optional<FusedAttention> attend_fused_one_pass(const OnePass& tokens, const
   if (pending && has_rotation(view, KeyRotation::kApplied)) return std::nullopt;
   const at::Tensor k = tokens.k.contiguous(), v = tokens.v.contiguous();
   const at::Tensor key_forms = tokens.forms.keys.contiguous(), value_forms = tokens.forms.values.contiguous();
-  std::pair<Side, Side> forms;
-  if (!plan_side(view.keys, key_forms, forms.first) || !plan_side(view.values, value_forms, forms.second))
+  Forms forms;
+  if (!plan_side(view.keys, key_forms, forms.keys) || !plan_side(view.values, value_forms, forms.values))
     return std::nullopt;
   Planned plan = plan_view(view, q, position, rope);
   const int64_t exact = plan.job.tokens - tokens.first;

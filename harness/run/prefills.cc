@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "harness/core/common_prefix.h"
 #include "harness/run/interrupt.h"
 
 namespace kvsweep {
@@ -14,11 +15,6 @@ constexpr int64_t kFewestTokens = 16;
 // Samples to come for which the beginning of a context is held.
 constexpr size_t kAhead = 32;
 
-int64_t in_common(std::span<const int32_t> a, std::span<const int32_t> b) {
-  const size_t most = std::min(a.size(), b.size());
-  return std::mismatch(a.begin(), a.begin() + static_cast<std::ptrdiff_t>(most), b.begin()).first - a.begin();
-}
-
 // What samples have in common with a context: with the one that has most, and added up.
 struct Worth {
   int64_t longest = 0, total = 0;
@@ -26,7 +22,7 @@ struct Worth {
 Worth worth(std::span<const int32_t> context, std::span<const Sample* const> samples) {
   Worth worth;
   for (const Sample* sample : samples) {
-    const int64_t tokens = in_common(context, sample->context);
+    const int64_t tokens = common_prefix(context, sample->context);
     if (tokens < kFewestTokens) continue;
     worth.longest = std::max(worth.longest, tokens);
     worth.total += tokens;
@@ -62,7 +58,7 @@ void Prefills::release() {
 Prefills::Context Prefills::of(size_t index) {
   const std::span<const int32_t> context(samples_[index]->context);
   if (context.empty()) return {};
-  const int64_t all = std::ssize(context), common = in_common(held_tokens_, context);
+  const int64_t all = std::ssize(context), common = common_prefix(held_tokens_, context);
   const int64_t shared = common < kFewestTokens ? 0 : common;
   Context out;
   out.prefilled = all - shared;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "harness/core/common_prefix.h"
 #include "harness/core/error.h"
 
 namespace kvsweep {
@@ -35,10 +36,6 @@ CutIds cut_ids(const Tokenizer& tokenizer, const CutText& text, std::vector<int3
 
 CutIds cut_ids(const Tokenizer& tokenizer, const CutText& text) {
   return cut_ids(tokenizer, text, text_ids(tokenizer, text));
-}
-
-int64_t common_prefix(const std::vector<int32_t>& a, const std::vector<int32_t>& b) {
-  return std::mismatch(a.begin(), a.end(), b.begin(), b.end()).first - a.begin();
 }
 
 }  // namespace kvsweep

@@ -31,7 +31,4 @@ std::vector<int32_t> text_ids(const Tokenizer& tokenizer, const CutText& text);
 CutIds cut_ids(const Tokenizer& tokenizer, const CutText& text, std::vector<int32_t> ids);
 CutIds cut_ids(const Tokenizer& tokenizer, const CutText& text);
 
-// Leading ids that both have.
-int64_t common_prefix(const std::vector<int32_t>& a, const std::vector<int32_t>& b);
-
 }  // namespace kvsweep
