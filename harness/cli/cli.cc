@@ -60,8 +60,10 @@ void add_run(CLI::App& app, RunOptions& options, std::function<int()>& action) {
           ->transform(CLI::AsSizeValue(false));
   run->add_flag("!--no-greedy-reuse", options.greedy_reuse,
                 "Decode every token instead of checking full precision's in chunks; the results are the same");
-  run->add_flag("--alone", options.alone,
-                "Share nothing: a prefill and a batch of its own for every configuration of every sample; for timing");
+  run->add_flag(
+      "--alone", options.alone,
+      "Share nothing: every configuration of every sample with a prefill, a continuation of full precision to "
+      "compare with and a batch of its own, as a run of that configuration alone would have it; for timing");
   run->callback([&, limited, memory_given] {
     if (!out.empty()) options.out = out;
     if (!data.empty()) options.data = data;

@@ -98,11 +98,8 @@ class EngineRun {
         options_(options),
         done_(done),
         errors_(work.schemes.size() + 1),
-        prefills_(engine.llama_, work.samples, !options.alone) {
-    limit_ = options.alone                             ? 1
-             : options.rows > 0                        ? options.rows
-             : engine.llama_.options().device.is_cpu() ? kCpuRows
-                                                       : kGpuRows;
+        prefills_(engine.llama_, work.samples) {
+    limit_ = options.rows > 0 ? options.rows : engine.llama_.options().device.is_cpu() ? kCpuRows : kGpuRows;
     // With few schemes half of the rows or so are full precision's, whose contexts are held.
     held_limit_ = std::max(kHeldSamples, limit_ / (1 + std::ssize(work.schemes)));
   }
@@ -172,7 +169,7 @@ class EngineRun {
     if (next_ >= work_.samples.size()) return false;
     if (jobs_.empty()) return true;
     const int64_t held = held_samples();
-    if (options_.alone || held >= held_limit_ || (held >= kHeldSamples && held_tokens() >= kHeldTokens)) return false;
+    if (held >= held_limit_ || (held >= kHeldSamples && held_tokens() >= kHeldTokens)) return false;
     const int64_t trace = work_.cache_bytes.empty() ? 0 : work_.cache_bytes[0];
     return fits(3 * trace);  // its prefill, its rows' first caches
   }
@@ -293,11 +290,11 @@ class EngineRun {
   void make_lane(Active& active) {
     const auto& [job, row, again] = active.what;
     active.lane = std::make_unique<Lane>(*job->sample, work_.view, scheme_of(row), llama(), engine_.tokenizer_);
-    if (row > 0) active.lane->compare_with(&job->reference, options_.greedy_reuse && !options_.alone);
+    if (row > 0) active.lane->compare_with(&job->reference, options_.greedy_reuse);
     active.lane->probe(options_.attention_layers);
     active.lane->result().time.prefill_ms = job->prefill_ms;
-    // Nothing is shared, or the trace is gone since every row had it once.
-    if (replayed() && ((options_.alone && row > 0) || (again && job->trace.k.empty())))
+    // The trace is gone when every row has had it once.
+    if (replayed() && again && job->trace.k.empty())
       active.own = std::make_unique<PrefillTrace>(prefills_.of(job->outcome.sample).trace);
   }
 
@@ -533,7 +530,36 @@ Engine::Engine(const Llama& llama, const Tokenizer& tokenizer, const Scheme& ref
     : llama_(llama), tokenizer_(tokenizer), reference_(reference) {}
 
 void Engine::run(const EngineWork& work, const EngineOptions& options, const Done& done) const {
+  if (options.alone) return run_alone(work, options, done);
   EngineRun(*this, work, options, done).run();
+}
+
+void Engine::run_alone(const EngineWork& work, EngineOptions options, const Done& done) const {
+  TORCH_CHECK(!work.schemes.empty(), "engine: without schemes nothing can be run alone");
+  options.rows = 1;
+  options.greedy_reuse = false;
+  std::vector<std::string> errors(work.schemes.size());  // of schemes that have failed
+  for (size_t sample = 0; sample < work.samples.size(); ++sample) {
+    SampleOutcome all;
+    all.rows.resize(1);
+    for (size_t i = 0; i < work.schemes.size(); ++i) {
+      if (!errors[i].empty()) {
+        all.rows.push_back({{}, errors[i]});
+        continue;
+      }
+      EngineWork one{{work.samples[sample]}, work.view, {work.schemes[i]}, {}};
+      if (!work.cache_bytes.empty()) one.cache_bytes = {work.cache_bytes[0], work.cache_bytes[i + 1]};
+      EngineRun(*this, one, options, [&](SampleOutcome&& outcome) {
+        if (outcome.rows[0].error.empty()) errors[i] = outcome.rows[1].error;
+        all.prefilled_tokens = outcome.prefilled_tokens;
+        all.rows[0] = std::move(outcome.rows[0]);
+        all.rows.push_back(std::move(outcome.rows[1]));
+      }).run();
+    }
+    options.time_first = false;
+    all.sample = sample;
+    done(std::move(all));
+  }
 }
 
 }  // namespace kvsweep

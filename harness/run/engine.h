@@ -50,7 +50,9 @@ struct EngineOptions {
   bool greedy_reuse = true;
   int64_t rows = 0;          // of a batch at most; 0: what the device is good for
   int64_t cache_budget = 0;  // bytes of prefills and caches held at once; 0: no limit
-  bool alone = false;        // share nothing: every row has its own prefill and its own batch (what others do)
+  // Share nothing among samples and schemes: for each scheme of each sample a prefill, full precision's continuation to
+  // compare with and its own, token by token, in batches of one row, as a run of that scheme alone would do it.
+  bool alone = false;
   std::vector<int64_t> attention_layers;  // whose attention of the last query token is compared with full precision's
   bool time_first = false;  // measure decode_ms_per_token of each row of the first sample alone, on clones
 };
@@ -82,6 +84,8 @@ class Engine {
 
  private:
   friend class EngineRun;
+  void run_alone(const EngineWork& work, EngineOptions options, const Done& done) const;
+
   const Llama& llama_;
   const Tokenizer& tokenizer_;
   const Scheme& reference_;

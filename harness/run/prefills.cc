@@ -47,8 +47,7 @@ PrefillTrace copy_of(PrefillTrace trace) {
 
 }  // namespace
 
-Prefills::Prefills(const Llama& llama, std::span<const Sample* const> samples, bool share)
-    : llama_(llama), samples_(samples), share_(share) {}
+Prefills::Prefills(const Llama& llama, std::span<const Sample* const> samples) : llama_(llama), samples_(samples) {}
 
 void Prefills::release() {
   held_tokens_ = {};
@@ -68,7 +67,7 @@ Prefills::Context Prefills::of(size_t index) {
     const PrefillTrace before = beginning(held_, shared);
     out.trace = shared == all ? copy_of(before) : prefill(context.subspan(static_cast<size_t>(shared)), &before);
   }
-  if (share_ && index >= next_) {  // not one that is made again
+  if (index >= next_) {  // not one that is made again
     next_ = index + 1;
     hold(context, out.trace);
   }

@@ -15,8 +15,8 @@ namespace kvsweep {
 // that of a prefill of the whole context; elsewhere it moves within rounding, as everything in a batch does.
 class Prefills {
  public:
-  // samples: in the order of their turns; they and the model outlive this. share: else every prefill is whole.
-  Prefills(const Llama& llama, std::span<const Sample* const> samples, bool share);
+  // samples: in the order of their turns; they and the model outlive this.
+  Prefills(const Llama& llama, std::span<const Sample* const> samples);
 
   struct Context {
     PrefillTrace trace;     // of all of it
@@ -35,7 +35,6 @@ class Prefills {
 
   const Llama& llama_;
   std::span<const Sample* const> samples_;
-  bool share_;
   size_t next_ = 0;  // sample whose turn has not come
   std::vector<int32_t> held_tokens_;
   PrefillTrace held_;  // of held_tokens_

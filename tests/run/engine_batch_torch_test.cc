@@ -485,13 +485,15 @@ TEST_CASE("a scheme that throws, wherever it does, fails alone") {
   const c10::InferenceMode guard;
   const std::string at =
       GENERATE("make_cache", "append", "finish_context", "read", "clone", "account", "compressed_from");
+  EngineOptions options;
+  options.alone = GENERATE(false, true);
   const std::vector<Sample> samples = {sample_of("generate", 60, 7, 71), sample_of("choose", 60, 7, 72),
                                        sample_of("generate", 40, 9, 73)};
   Fault count;
   const FaultyScheme sound(four_bits(), count);
   const auto four = four_bits();
   const auto two = make_scheme("uniform", {{"k_bits", "2"}, {"v_bits", "2"}, {"group", "16"}});
-  const auto expected = outcomes(samples, {two.get(), &sound, four.get()});
+  const auto expected = outcomes(samples, {two.get(), &sound, four.get()}, options);
   const int64_t calls = count.calls[at];
   REQUIRE(calls > 0);
   // The first call, the last, and some between.
@@ -501,7 +503,7 @@ TEST_CASE("a scheme that throws, wherever it does, fails alone") {
     fault.at = at;
     fault.after = after;
     const FaultyScheme broken(four_bits(), fault);
-    const auto came = outcomes(samples, {two.get(), &broken, four.get()});
+    const auto came = outcomes(samples, {two.get(), &broken, four.get()}, options);
     int64_t errors = 0;
     for (size_t i = 0; i < samples.size(); ++i) {
       REQUIRE(came[i].rows.size() == 4);
@@ -515,6 +517,44 @@ TEST_CASE("a scheme that throws, wherever it does, fails alone") {
     }
     CHECK(errors >= 1);
     CHECK(fault.alive == 0);
+  }
+}
+
+TEST_CASE("alone, every scheme of every sample has a prefill and full precision's continuation of its own") {
+  const c10::InferenceMode guard;
+  std::vector<Sample> samples = {sample_of("generate", 60, 7, 74), sample_of("generate", 60, 9, 75),
+                                 sample_of("score", 50, 30, 76)};
+  samples[1].context = samples[0].context;
+  Fault count;
+  const FaultyScheme full(find_reference().scheme, count);
+  const NumberTokenizer tokenizer;
+  const Engine engine(wide_llama(), tokenizer, full);
+  const auto four = four_bits();
+  const auto two = make_scheme("uniform", {{"k_bits", "2"}, {"v_bits", "2"}, {"group", "16"}});
+  EngineWork work{{}, {}, {four.get(), &full, two.get()}, {}};
+  for (const Sample& sample : samples) work.samples.push_back(&sample);
+  const auto ran = [&](const EngineOptions& options) {
+    count.calls.clear();
+    std::vector<SampleOutcome> all(samples.size());
+    engine.run(work, options, [&](SampleOutcome&& one) { all[one.sample] = std::move(one); });
+    return std::pair(std::move(all), count.calls["make_cache"]);
+  };
+  const auto [together, shared] = ran({});
+  EngineOptions options;
+  options.alone = true;
+  const auto [alone, own] = ran(options);
+  CHECK(shared == 3);
+  CHECK(own == 9);
+  CHECK(together[1].prefilled_tokens == 0);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    INFO(samples[i].id);
+    CHECK(alone[i].prefilled_tokens == std::ssize(samples[i].context));
+    CHECK_FALSE(alone[i].noise.has_value());
+    REQUIRE(alone[i].rows.size() == 4);
+    for (size_t row = 0; row < 4; ++row) {
+      check_same(alone[i].rows[row].result, together[i].rows[row].result);
+      CHECK(alone[i].rows[row].result.reused_tokens == 0);
+    }
   }
 }
 
