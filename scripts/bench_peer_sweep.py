@@ -4,6 +4,7 @@
   bench_peer_sweep.py gemm                           products of the model's shapes: the rate behind the floor
   bench_peer_sweep.py time NAME COMMAND...           runs the command: wall and CPU seconds, peak memory
   bench_peer_sweep.py transformers FOLDER --cache C  the loop of a transformers user over a few prompts
+  bench_peer_sweep.py label RESULTS                  a pattern that the first configuration alone matches
   bench_peer_sweep.py report LINES OUT               what they mean together
 
 The prompts of the transformers loop are made-up tokens of the sweep's length: time does not depend on what they say.
@@ -102,6 +103,12 @@ def transformers(arguments):
                       "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
 
 
+def label(arguments):
+    with open(pathlib.Path(arguments.results) / "records.jsonl", encoding="utf-8") as lines:
+        point = json.loads(lines.readline())["point"]
+    print("*| " + " ".join([point["scheme"], *(f"{key}={value}" for key, value in point["scheme_params"].items())]) + " |*")
+
+
 def read_samples(directory):
     with open(directory / "samples.jsonl", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
@@ -133,39 +140,55 @@ def report(arguments):
     configurations, prompts = len(records), len({sample["sample_id"] for sample in sweep})
     cells, alone_prompts = configurations * prompts, len({sample["sample_id"] for sample in alone})
 
-    def median(name, key):
-        return statistics.median(run[key] for run in runs[name])
+    def table(runs):
+        """A row each: name, wall and CPU seconds a sample and configuration, total, whether extrapolated, peak."""
+        def median(name, key):
+            return statistics.median(run[key] for run in runs[name])
 
-    print(f"\n{configurations} configurations x {prompts} prompts of {CONTEXT} tokens, "
-          f"medians of {len(runs['sweep'])} turns")
-    start = {key: median("start", key) for key in ("wall_s", "cpu_s")}
-    wall, cpu = (max(median("sweep", key) - start[key], 1e-9) / cells for key in ("wall_s", "cpu_s"))
-    rows = [("kvsweep sweep", wall, cpu, start["wall_s"] + wall * cells, False, median("sweep", "peak_bytes"))]
-    # What is done once is in the first prompt; the others say what a prompt costs.
-    more = alone_prompts - 1
-    wall, cpu = (max(median("alone", key) - median("alone first", key), 1e-9) / (configurations * more)
-                 for key in ("wall_s", "cpu_s"))
-    total = median("alone first", "wall_s") + wall * configurations * (prompts - 1)
-    rows.append(("kvsweep alone", wall, cpu, total, alone_prompts < prompts, median("alone", "peak_bytes")))
-    peers = []
-    for name in runs:
-        if not name.startswith("transformers"):
-            continue
-        wall = statistics.median(second for run in runs[name] for second in run["sample_s"])
-        cpu = statistics.median(run["cpu_s"] / len(run["sample_s"]) for run in runs[name])
-        peers.append((name, wall, cpu, median(name, "start_s") + wall * cells, True, median(name, "peak_bytes")))
-    if peers:
-        quantized = [row for row in peers if row[0] != "transformers full"] or peers
-        mean = [statistics.fmean(row[i] for row in quantized) for i in (1, 2, 3)]
-        rows += peers + [("transformers, mean of quantized", *mean, True, max(row[5] for row in quantized))]
-    print(f"{'':34}{'s a sample and configuration':>30}{'CPU s':>9}{'total s':>12}{'times the sweep':>17}{'peak MB':>9}")
-    for name, wall, cpu, total, extrapolated, peak in rows:
+        start = {key: median("start", key) for key in ("wall_s", "cpu_s")}
+        wall, cpu = (max(median("sweep", key) - start[key], 1e-9) / cells for key in ("wall_s", "cpu_s"))
+        rows = [("kvsweep sweep", wall, cpu, start["wall_s"] + wall * cells, False, median("sweep", "peak_bytes"))]
+        # What is done once is in the first prompt; the others say what a prompt costs.
+        more = alone_prompts - 1
+        wall, cpu = (max(median("alone", key) - median("alone first", key), 1e-9) / (configurations * more)
+                     for key in ("wall_s", "cpu_s"))
+        total = median("alone first", "wall_s") + wall * configurations * (prompts - 1)
+        peak = median("alone", "peak_bytes")
+        rows.append(("kvsweep alone", wall, cpu, total, alone_prompts < prompts, peak))
+        total += (configurations - 1) * median("start of one", "wall_s")
+        rows.append(("kvsweep alone, a run for each", wall, cpu, total, True, peak))
+        peers = []
+        for name in runs:
+            if not name.startswith("transformers"):
+                continue
+            wall = statistics.median(second for run in runs[name] for second in run["sample_s"])
+            cpu = statistics.median(run["cpu_s"] / len(run["sample_s"]) for run in runs[name])
+            peers.append((name, wall, cpu, median(name, "start_s") + wall * cells, True, median(name, "peak_bytes")))
+        if peers:
+            quantized = [row for row in peers if row[0] != "transformers full"] or peers
+            mean = [statistics.fmean(row[i] for row in quantized) for i in (1, 2, 3)]
+            rows += peers + [("transformers, mean of quantized", *mean, True, max(row[5] for row in quantized))]
+        return rows
+
+    turns = len(runs["sweep"])
+    rows = table(runs)
+    by_turn = [table({name: [of[turn]] for name, of in runs.items()}) for turn in range(turns)]
+    print(f"\n{configurations} configurations x {prompts} prompts of {CONTEXT} tokens, medians of {turns} turns")
+    print(f"{'':34}{'s a sample and configuration':>30}{'CPU s':>9}{'total s':>12}{'times the sweep (by turn)':>29}"
+          f"{'peak MB':>9}")
+    for i, (name, wall, cpu, total, extrapolated, peak) in enumerate(rows):
         shown = f"{'~' if extrapolated else ''}{total:.0f}"
-        print(f"{name:34}{wall:30.4f}{cpu:9.4f}{shown:>12}{total / rows[0][3]:17.1f}{peak / 1e6:9.0f}")
-    print("~ extrapolated from the prompts that ran; totals with start: loading the model, kvsweep's plan")
+        ratios = [turn[i][3] / turn[0][3] for turn in by_turn]
+        times = f"{total / rows[0][3]:.1f} ({min(ratios):.1f} to {max(ratios):.1f})"
+        print(f"{name:34}{wall:30.4f}{cpu:9.4f}{shown:>12}{times:>29}{peak / 1e6:9.0f}")
+    print("~ extrapolated from the prompts that ran; totals with start: loading the model, kvsweep's plan, which a run for "
+          "each configuration does that often")
+    prefills = statistics.fmean(sample["time"]["prefill_ms"] for sample in alone) / 1000
+    print(f"kvsweep alone: {prefills:.2f} s of a sample and configuration are its prefill; the rest is full precision's "
+          "continuation, which it is compared with, and its own")
     rate = max(run["flops_1024_rows"] for run in runs["gemm"])
     few = max(run["flops_32_rows"] for run in runs["gemm"])
-    prefilled = median("sweep", "prefilled")
+    prefilled = statistics.median(run["prefilled"] for run in runs["sweep"])
     prefill, decode = floor_of(sweep, prefilled, rate)
     tokens = statistics.fmean(len(sample["output_tokens"]) for sample in sweep)
     print(f"floor: products alone at the best rate measured here ({rate / 1e9:.0f} GFLOP/s with 1,024 rows, "
@@ -191,6 +214,9 @@ def main():
     command.add_argument("--samples", type=int, default=2)
     command.add_argument("--threads", type=int, default=os.cpu_count())
     command.set_defaults(body=transformers)
+    command = commands.add_parser("label")
+    command.add_argument("results")
+    command.set_defaults(body=label)
     command = commands.add_parser("report")
     command.add_argument("lines")
     command.add_argument("out")

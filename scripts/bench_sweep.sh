@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# The reference sweep three ways, in turns on one machine: the program, the program with sharing and batching off, and
-# what a transformers user does today, a loop over configurations with a QuantizedCache. Prints one JSON line a
-# measurement, then seconds per sample and configuration, totals, ratios and the floor.
+# The reference sweep three ways, in turns on one machine: the program, the program with sharing and batching off (all
+# in one run, and as a loop over configurations that starts it for each), and what a transformers user does today, a
+# loop over configurations with a QuantizedCache. Prints one JSON line a measurement, then seconds per sample and
+# configuration, totals, ratios with their range over turns, and the floor.
 #
 #   scripts/bench_sweep.sh [--sweep FILE] [--turns N] [--samples N] [--alone N] [--peer N] [--only GLOB]
 #
@@ -48,6 +49,9 @@ for ((turn = 1; turn <= turns; ++turn)); do
   measure gemm --threads "$threads"
   measure time start "${run[@]}" --limit "$samples" --dry-run --out "$out/none"
   measure time sweep "${run[@]}" --limit "$samples" --out "$out/sweep-$turn"
+  one=$("$python" scripts/bench_peer_sweep.py label "$out/sweep-$turn")
+  measure time "start of one" "$program" --threads "$threads" run "$sweep" --only "$one" --limit "$samples" --dry-run \
+    --out "$out/none"
   measure time "alone first" "${run[@]}" --limit 1 --alone --out "$out/first-$turn"
   measure time alone "${run[@]}" --limit "$((alone + 1))" --alone --out "$out/alone-$turn"
   for cache in full quanto4 quanto2 hqq4; do
