@@ -15,7 +15,7 @@
 namespace kvsweep {
 namespace {
 
-constexpr int64_t kTaskRows = 64;           // of queries and heads that share unpacked tiles
+constexpr int64_t kTaskRows = 96;           // of queries and heads that share unpacked tiles; their scores stay in L2
 constexpr int64_t kTaskProducts = 1 << 20;  // below this a second thread costs more than it saves
 
 // The bases of all keys or of all values: [D, D] or [H, D, D] float32, contiguous.
