@@ -293,23 +293,22 @@ class Attention {
     if (job_.queries <= block())
       split_chunks();
     else
-      split_queries(block());
+      split_queries();
   }
 
   // Queries that see tokens in forms of their own.
   void run(const Forms& forms) const {
     const std::vector<Block> blocks = blocks_of(job_, forms, block());
-    const auto count = static_cast<int64_t>(blocks.size());
-    at::parallel_for(0, job_.heads * count, grain(block() * job_.groups, job_.tokens), [&](int64_t begin, int64_t end) {
+    share_blocks(std::ssize(blocks), [&](const auto& next) {
       cpu::Job job = job_;
       job.stretches = {{}};
       const Room room(*this, job, block());
-      for (int64_t i = begin; i < end; ++i) {
-        const Block& block = blocks[static_cast<size_t>(i / job_.heads)];
+      while (const std::optional<int64_t> task = next()) {
+        const Block& block = blocks[static_cast<size_t>(*task / job_.heads)];
         job.tokens = job_.position + block.first + block.queries;
         job.align = block.align;
         job.stretches = block.stretches;
-        attend_block(job, i % job_.heads, block.first, block.queries, room);
+        attend_block(job, *task % job_.heads, block.first, block.queries, room);
       }
     });
   }
@@ -344,16 +343,28 @@ class Attention {
     });
   }
 
-  // Many queries: blocks of them, each through all chunks. Late blocks see the most and go first.
-  void split_queries(int64_t block) const {
-    const int64_t blocks = (job_.queries + block - 1) / block, tasks = job_.heads * blocks;
-    const int64_t threads = at::divup(tasks, grain(block * job_.groups, job_.tokens));
-    share_tasks(tasks, std::min<int64_t>(threads, at::get_num_threads()), [&](const auto& next) {
+  // Many queries: blocks of them, each through all chunks.
+  void split_queries() const {
+    const int64_t block = this->block();
+    share_blocks((job_.queries + block - 1) / block, [&](const auto& next) {
       const Room room(*this, job_, block);
       while (const std::optional<int64_t> task = next()) {
-        const int64_t first = (blocks - 1 - *task / job_.heads) * block;
+        const int64_t first = *task / job_.heads * block;
         attend_block(job_, *task % job_.heads, first, std::min(block, job_.queries - first), room);
       }
+    });
+  }
+
+  // Calls work(next) on each thread; next() -> block * heads + head. Late blocks see the most and go first.
+  template <class F>
+  void share_blocks(int64_t blocks, const F& work) const {
+    const int64_t tasks = job_.heads * blocks;
+    const int64_t threads = at::divup(tasks, grain(block() * job_.groups, job_.tokens));
+    share_tasks(tasks, std::min<int64_t>(threads, at::get_num_threads()), [&](const auto& next) {
+      work([&]() -> std::optional<int64_t> {
+        const std::optional<int64_t> task = next();
+        return task ? std::optional(tasks - 1 - *task) : std::nullopt;
+      });
     });
   }
 
