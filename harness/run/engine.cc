@@ -535,29 +535,34 @@ void Engine::run(const EngineWork& work, const EngineOptions& options, const Don
 }
 
 void Engine::run_alone(const EngineWork& work, EngineOptions options, const Done& done) const {
-  TORCH_CHECK(!work.schemes.empty(), "engine: without schemes nothing can be run alone");
   options.rows = 1;
   options.greedy_reuse = false;
   std::vector<std::string> errors(work.schemes.size());  // of schemes that have failed
   for (size_t sample = 0; sample < work.samples.size(); ++sample) {
     SampleOutcome all;
-    all.rows.resize(1);
-    for (size_t i = 0; i < work.schemes.size(); ++i) {
-      if (!errors[i].empty()) {
-        all.rows.push_back({{}, errors[i]});
-        continue;
-      }
-      EngineWork one{{work.samples[sample]}, work.view, {work.schemes[i]}, {}};
-      if (!work.cache_bytes.empty()) one.cache_bytes = {work.cache_bytes[0], work.cache_bytes[i + 1]};
-      EngineRun(*this, one, options, [&](SampleOutcome&& outcome) {
-        if (outcome.rows[0].error.empty()) errors[i] = outcome.rows[1].error;
-        all.prefilled_tokens = outcome.prefilled_tokens;
-        all.rows[0] = std::move(outcome.rows[0]);
-        all.rows.push_back(std::move(outcome.rows[1]));
-      }).run();
-    }
-    options.time_first = false;
     all.sample = sample;
+    all.rows.resize(work.schemes.size() + 1);
+    bool read = false;  // in full precision
+    const auto run_one = [&](std::span<const Scheme* const> scheme, size_t row) {
+      EngineWork one{{work.samples[sample]}, work.view, {scheme.begin(), scheme.end()}, {}};
+      if (!work.cache_bytes.empty()) one.cache_bytes = {work.cache_bytes[0], work.cache_bytes[row]};
+      EngineRun(*this, one, options, [&](SampleOutcome&& outcome) {
+        if (row > 0) all.rows[row] = std::move(outcome.rows[1]);
+        all.rows[0] = std::move(outcome.rows[0]);
+        all.prefilled_tokens = outcome.prefilled_tokens;
+        read = all.rows[0].error.empty();
+      }).run();
+    };
+    for (size_t i = 0; i < work.schemes.size(); ++i) {
+      RowOutcome& row = all.rows[i + 1];
+      if (errors[i].empty())
+        run_one({&work.schemes[i], 1}, i + 1);
+      else
+        row.error = errors[i];
+      if (read) errors[i] = row.error;
+    }
+    if (!read) run_one({}, 0);
+    options.time_first = false;
     done(std::move(all));
   }
 }

@@ -556,6 +556,18 @@ TEST_CASE("alone, every scheme of every sample has a prefill and full precision'
       CHECK(alone[i].rows[row].result.reused_tokens == 0);
     }
   }
+  // Full precision is read also where every scheme has failed.
+  Fault fault;
+  fault.at = "append";
+  const FaultyScheme broken(four_bits(), fault);
+  work.schemes = {&broken};
+  const auto [failed, once] = ran(options);
+  CHECK(once == 3);
+  for (size_t i = 0; i < samples.size(); ++i) {
+    CHECK(failed[i].rows[0].error.empty());
+    check_same(failed[i].rows[0].result, together[i].rows[0].result);
+    CHECK(failed[i].rows[1].error == "sample " + samples[0].id + ": broken append");
+  }
 }
 
 TEST_CASE("too little memory for all rows at once means fewer rows, too little for one is that row's error") {
